@@ -1,0 +1,214 @@
+"""The ``glann`` command. Heavy packages are imported by the commands that need them, so that --help is instant."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imle.console import exit_codes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_TRUNK_LOSSES = ("lpips-vgg", "lpips-alex", "lpips-squeeze", "vgg")
+_SAMPLE_SUFFIXES = (".png", ".npy", ".safetensors")
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; the failures that callers tell apart become one line and their exit code."""
+        with exit_codes():
+            return super().invoke(ctx)
+
+
+def say(line: str) -> None:
+    """A line for a person, on standard error."""
+    click.echo(line, err=True)
+
+
+def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    from glann.images import check_size, parse_size
+
+    try:
+        size = parse_size(value)
+        check_size(size)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return size
+
+
+_model_argument = click.argument("model", metavar="RUN|MODEL", type=click.Path(path_type=Path))
+_device_option = click.option("--device", default="cpu", show_default=True, help="Where the networks run.")
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="glann")
+def main() -> None:
+    """Learn to generate images from a folder of them, without adversarial training."""
+
+
+@main.command()
+@click.argument("images", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME_OF_IMAGES]")
+@click.option("--pipeline", metavar="NAME|FILE.toml", help="Stages and their settings.  [default: glann]")
+@click.option("--set", "overrides", multiple=True, metavar="STAGE.KEY=VALUE", help="Override a setting; repeatable.")
+@click.option("--size", callback=_size, metavar="N|HxW", help="Pixels, each side divisible by 4.  [default: by the images]")
+@click.option("--channels", type=click.Choice(["auto", "1", "3", "4"]), default="auto", show_default=True,
+              help="Grey, RGB or RGBA.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Fixes the whole run.  [default: 0]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+@click.option("--on-bad-image", type=click.Choice(["skip", "error"]), default="skip", show_default=True,
+              help="Leave a damaged file out, or stop.")  # fmt: skip
+@click.option("--fresh", is_flag=True, help="Empty the run folder first.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved settings and write nothing.")
+def fit(images: Path, out: Path | None, dry_run: bool, **options: Any) -> None:
+    """Learn from a folder of IMAGES; the same command goes on where it was stopped.
+
+    JPEG, PNG, WebP, BMP, GIF (first frame) and TIFF files are found in all folders below.
+    """
+    from glann import pipeline
+    from glann.runs import Run
+
+    if out is None:
+        out = Path("runs") / (images.resolve().name or "images")
+    request = pipeline.Request(source=images, out=out, command=shlex.join(sys.argv), **options)
+    if dry_run:
+        import tomli_w
+
+        record, lines = pipeline.plan(request, None if request.fresh else Run(out).record)[1:]
+        for line in lines:
+            say(line)
+        click.echo(tomli_w.dumps(record), nl=False)
+    else:
+        pipeline.fit(request, say)
+
+
+@main.command()
+@_model_argument
+@click.option("-n", "count", type=click.IntRange(1, 1_000_000), default=16, show_default=True, help="How many.")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Which sequence of samples.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR|FILE.png|FILE.npy|FILE.safetensors",
+              help="A folder gets one PNG a sample; a .png one picture; the others float32 (n, C, H, W) in [0, 1].")  # fmt: skip
+@click.option("--grid", is_flag=True, help="With FILE.png: all samples in one grid. Implied by n > 1.")
+@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Samples held at a time.")
+@_device_option
+def sample(model: Path, count: int, seed: int, out: Path, grid: bool, batch_size: int, device: str) -> None:
+    """Draw new images. Sample k of a seed has the same bytes whatever -n and --batch-size."""
+    from glann import pictures
+    from glann.model import GLANN
+    from imle.errors import DataError
+
+    folder = out.suffix.lower() not in _SAMPLE_SUFFIXES
+    if grid and out.suffix.lower() != ".png":
+        raise click.UsageError("--grid makes one picture; name a FILE.png as --out")
+    if folder:
+        _check_sample_folder(out, count)
+    elif out.is_dir():
+        raise click.UsageError(f"{out} is a folder")
+    loaded = GLANN.from_pretrained(model, device)
+    starts = range(0, count, batch_size)
+    if folder:
+        out.mkdir(parents=True, exist_ok=True)
+        for start in starts:
+            portion = loaded.sample(min(batch_size, count - start), seed, start=start)
+            for k, image in enumerate(portion, start=start):
+                pictures.save(pictures.to_pil(image), out / f"{k:06d}.png")
+    else:
+        import torch
+
+        if not out.parent.is_dir():
+            raise DataError(f"the folder of {out} does not exist")
+        images = torch.cat([loaded.sample(min(batch_size, count - start), seed, start=start) for start in starts])
+        _write_samples(images, out, grid or count > 1)
+    click.echo(out)
+
+
+def _check_sample_folder(out: Path, count: int) -> None:
+    """A folder of samples holds samples and nothing else, so it must be new, empty, or about to be overwritten."""
+    from imle.errors import DataError
+
+    if out.exists() and not out.is_dir():
+        raise DataError(f"expected a folder or a {', '.join(_SAMPLE_SUFFIXES)} file as --out, {out} is another file")
+    for path in out.iterdir() if out.is_dir() else ():
+        if not (re.fullmatch(r"\d{6}\.png", path.name) and int(path.stem) < count):
+            raise DataError(f"{out} holds {path.name}, which these samples would not replace; name another --out")
+
+
+def _write_samples(images: "Tensor", out: Path, grid: bool) -> None:
+    from glann import pictures
+
+    if out.suffix.lower() == ".png":
+        pictures.save(pictures.grid(images) if grid else pictures.to_pil(images[0]), out)
+    elif out.suffix.lower() == ".npy":
+        import numpy as np
+
+        with out.open("wb") as file:
+            np.save(file, images.numpy())
+    else:
+        import safetensors.torch
+
+        safetensors.torch.save_file({"images": images}, out)
+
+
+@main.command()
+@_model_argument
+def info(model: Path) -> None:
+    """What a run or model is: image size, networks, parameters, training so far."""
+    from glann.info import describe
+
+    for key, value in describe(model).items():
+        click.echo(f"{key:<14} {value}")
+
+
+@main.group()
+def data() -> None:
+    """Folders of images to try things on."""
+
+
+@data.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def digits(folder: Path) -> None:
+    """Write the 1,797 handwritten digits of scikit-learn as PNGs, one subfolder a class."""
+    from glann.digits import write_digits
+
+    click.echo(f"{write_digits(folder)} images in {folder}")
+
+
+@main.group()
+def weights() -> None:
+    """The pretrained trunks of the perceptual distances."""
+
+
+@weights.command("list")
+def list_weights() -> None:
+    """What is in the torch cache, and what each perceptual distance would need."""
+    from glann.weights import available
+
+    for row in available():
+        click.echo(f"{row.name:<14} {row.state:<8} {row.megabytes:>4} MB  {row.path}")
+
+
+@weights.command("fetch")
+@click.argument("name", type=click.Choice(_TRUNK_LOSSES))
+@click.option("--timeout", type=click.FloatRange(1), default=30.0, show_default=True, help="Seconds without a byte.")
+def fetch_weights(name: str, timeout: float) -> None:
+    """Download the trunk of a perceptual distance into the torch cache."""
+    from glann.weights import download_progress, fetch
+
+    click.echo(fetch(name, download_progress(say), timeout))
+
+
+@weights.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", type=click.Choice(_TRUNK_LOSSES), help="For which distance, where the file name does not tell.")
+def import_weights(file: Path, name: str | None) -> None:
+    """Copy a trunk FILE from elsewhere into the torch cache, its hash checked."""
+    from glann.weights import import_file
+
+    click.echo(import_file(file, name))

@@ -1,0 +1,165 @@
+"""Latent -> image networks, by name. Each maps (B, latent_dim) to (B, C, H, W) in [0, 1]."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glann.registry import lookup
+
+SMALLEST_SIDE, LARGEST_SIDE = 16, 1024  # pixels
+
+
+def grid_sizes(height: int, width: int, smallest: int = 4) -> list[tuple[int, int]]:
+    """The grids from the stem to the image: halved, rounding up, until the short side is below ``2·smallest``.
+
+    Args:
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        smallest: the short side of the first grid is in ``smallest … 2·smallest − 1``.
+
+    Returns:
+        (height, width) of each grid, the image's own last.
+    """
+    sizes = [(height, width)]
+    while min(sizes[0]) >= 2 * smallest:
+        h, w = sizes[0]
+        sizes.insert(0, (math.ceil(h / 2), math.ceil(w / 2)))
+    return sizes
+
+
+def upsampled_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 3×3 convolution of ``x`` doubled by repetition, without ever making the doubled grid.
+
+    Repetition followed by a 3×3 kernel k is a transposed convolution of stride 2 whose 4×4 kernel is k spread over a 2×2
+    box: 4 products for each output instead of 9, the same function (so no checkerboard), about twice as fast.
+
+    Args:
+        x: (B, I, h, w).
+        weight: (O, I, 3, 3).
+        bias: (O,) or None.
+
+    Returns:
+        (B, O, 2h, 2w).
+    """
+    spread = sum(F.pad(weight, (left, 1 - left, top, 1 - top)) for left in (0, 1) for top in (0, 1))
+    assert isinstance(spread, Tensor)
+    return F.conv_transpose2d(x, spread.flip(2, 3).transpose(0, 1), bias, stride=2, padding=1)
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    """Normalisation inside each example, so that no image depends on the others of its batch."""
+    return nn.GroupNorm(math.gcd(8, channels), channels)
+
+
+class _UpBlock(nn.Module):
+    """Double the grid by repetition, crop it to the wanted size, two convolutions beside a skip path."""
+
+    def __init__(self, channels_in: int, channels_out: int, size: tuple[int, int]):
+        super().__init__()
+        self.size = size
+        self.norm1, self.conv1 = _norm(channels_in), nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.norm2, self.conv2 = _norm(channels_out), nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.skip = nn.Conv2d(channels_in, channels_out, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = self.size
+        residual = upsampled_conv(F.silu(self.norm1(x)), self.conv1.weight, self.conv1.bias)[:, :, :h, :w]
+        residual = self.conv2(F.silu(self.norm2(residual)))
+        return F.interpolate(self.skip(x), scale_factor=2.0, mode="nearest")[:, :, :h, :w] + residual
+
+
+class ResidualGenerator(nn.Module):
+    """Linear stem, residual blocks that double the grid by repetition, group normalisation, sigmoid output.
+
+    Any height and width from 16 to 1024 pixels: an odd grid is cropped from the doubled one below it.
+
+    Args:
+        latent_dim: dimension of the latents.
+        size: (height, width) of the images in pixels.
+        channels: 1, 3 or 4.
+        width: channels at full resolution; each grid below has twice as many, up to ``8·width``. By default 32 up to
+            64 pixels and 16 above, so that one image costs about the same share of a batch's time at any size.
+    """
+
+    def __init__(self, latent_dim: int, size: tuple[int, int], channels: int, width: int | None = None):
+        super().__init__()
+        sizes = grid_sizes(*size)
+        width = width or (32 if max(size) <= 64 else 16)
+        widths = [width * min(2**i, 8) for i in reversed(range(len(sizes)))]
+        self.first = (widths[0], *sizes[0])
+        self.stem = nn.Linear(latent_dim, math.prod(self.first))
+        steps = zip(widths, widths[1:], sizes[1:], strict=False)
+        self.blocks = nn.Sequential(*(_UpBlock(wide, narrow, size) for wide, narrow, size in steps))
+        self.norm, self.out = _norm(widths[-1]), nn.Conv2d(widths[-1], channels, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, latent_dim) -> (B, C, H, W) in [0, 1]."""
+        x = self.stem(z).reshape(-1, *self.first).contiguous(memory_format=torch.channels_last)
+        return torch.sigmoid(self.out(F.silu(self.norm(self.blocks(x)))))
+
+
+class ReferenceGenerator(nn.Module):
+    """The published network: two linear layers, two transposed convolutions, batch normalisation, sigmoid output.
+
+    The architecture of InfoGAN's generator that Hoshen et al. 2019 (arXiv 1812.08985, section 4) train, for any height
+    and width divisible by 4.
+
+    Args:
+        latent_dim: dimension of the latents.
+        size: (height, width) of the images in pixels, each divisible by 4.
+        channels: 1, 3 or 4.
+    """
+
+    def __init__(self, latent_dim: int, size: tuple[int, int], channels: int):
+        super().__init__()
+        h, w = size
+        if h % 4 or w % 4:
+            raise ValueError(f"the reference generator expects a height and width divisible by 4, received {h}x{w}")
+        self.first = (128, h // 4, w // 4)
+        flat = math.prod(self.first)
+        self.linear = nn.Sequential(
+            *(nn.Linear(latent_dim, 1024, bias=False), nn.BatchNorm1d(1024), nn.ReLU()),
+            *(nn.Linear(1024, flat, bias=False), nn.BatchNorm1d(flat), nn.ReLU()),
+        )
+        self.conv = nn.Sequential(
+            *(nn.ConvTranspose2d(128, 64, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU()),
+            *(nn.ConvTranspose2d(64, channels, 4, stride=2, padding=1), nn.Sigmoid()),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, latent_dim) -> (B, C, H, W) in [0, 1]."""
+        images: Tensor = self.conv(self.linear(z).reshape(-1, *self.first))
+        return images
+
+
+GENERATORS: dict[str, type[nn.Module]] = {"residual": ResidualGenerator, "reference": ReferenceGenerator}
+
+
+def build(name: str, *, latent_dim: int, size: tuple[int, int], channels: int, **options: Any) -> nn.Module:
+    """A fresh generator.
+
+    Args:
+        name: ``residual``, ``reference``, or one that another package registers under ``glann.generators``.
+        latent_dim: dimension of the latents, ≥ 1.
+        size: (height, width) in pixels, 16 … 1024 each.
+        channels: 1, 3 or 4.
+        **options: further arguments of that network, for instance ``width``.
+
+    Returns:
+        A module that maps (B, latent_dim) to (B, channels, height, width) in [0, 1].
+
+    Raises:
+        ValueError: for an unknown name or a size, dimension or channel count out of range.
+    """
+    if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in size):
+        expected = f"sides from {SMALLEST_SIDE} to {LARGEST_SIDE} pixels"
+        raise ValueError(f"expected {expected}, received {size[0]}x{size[1]}")
+    if latent_dim < 1 or channels not in (1, 3, 4):
+        raise ValueError(f"expected latent_dim >= 1 and 1, 3 or 4 channels, received {latent_dim} and {channels}")
+    network: nn.Module = lookup("generators", GENERATORS, name)(
+        latent_dim=latent_dim, size=size, channels=channels, **options
+    )
+    return network

@@ -1,0 +1,171 @@
+"""Stage 1, GLO: a latent for every image and a generator that draws it (Bojanowski et al. 2017, arXiv 1707.05776).
+
+Minimises Σᵢ ℓ(G(zᵢ), xᵢ) over the generator G and the latents zᵢ, ‖zᵢ‖ = 1, ℓ a perceptual distance: equation 2 of the
+paper, with the unit sphere in place of the unit ball as in Hoshen et al. 2019 (arXiv 1812.08985, equation 3).
+"""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from glann import generators
+from glann.latents import RowAdam, decayed, noise_latents, on_sphere, pca_latents
+from imle import checkpoint
+from imle.checkpoint import Checkpoints
+from imle.console import Watcher
+from imle.errors import DivergedError, ResumeError
+from imle.noise import stream
+
+if TYPE_CHECKING:
+    from glann.images import ImageSet
+    from glann.settings import GLOSettings
+
+_SHUFFLE, _WEIGHTS = 2, 3  # keys of this stage's random streams
+
+
+@dataclass(frozen=True)
+class GLOResult:
+    """What stage 1 leaves behind."""
+
+    generator: nn.Module  # (B, d) -> (B, C, H, W) in [0, 1], on the CPU, eval mode
+    latents: Tensor  # (N, d) float32 on the CPU, unit rows, in the order of the images
+    losses: Tensor  # (N,) last seen distance between each image and its reconstruction
+
+
+def fit(
+    images: "ImageSet",
+    settings: "GLOSettings",
+    loss: nn.Module,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    bf16: bool = False,
+    checkpoints: Checkpoints | None = None,
+    watcher: Watcher | None = None,
+) -> GLOResult:
+    """Learn a generator and one latent for each image.
+
+    Args:
+        images: N images, all of one size.
+        settings: sizes, rates and schedule of this stage.
+        loss: a perceptual distance from `glann.losses`.
+        seed: fixes the whole stage, on the CPU bit for bit.
+        device: where to train.
+        bf16: run the networks in bfloat16; weights, latents and losses stay float32.
+        checkpoints: where to commit, and to go on from. Committed at least once a minute and at the end.
+        watcher: is told of every step and epoch.
+
+    Returns:
+        The trained generator and the latents.
+
+    Raises:
+        ResumeError: if the last checkpoint has trained for more epochs than are asked.
+        DivergedError: if the loss is no longer finite; the last good checkpoint stays.
+    """
+    count = len(images)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(seed, _WEIGHTS).initial_seed())
+        generator = generators.build(
+            settings.generator,
+            latent_dim=settings.latent_dim,
+            size=(images.height, images.width),
+            channels=images.channels,
+            **settings.generator_options,
+        )
+    generator = generator.to(device, memory_format=torch.channels_last).train()
+    loss = loss.to(device)
+    betas = (settings.beta1, settings.beta2)
+    adam = torch.optim.Adam(generator.parameters(), lr=settings.lr, betas=betas)
+    batches = -(-count // settings.batch_size)  # equal parts, so that none is dropped and none is tiny
+
+    # Where to begin: from the images, or from the last checkpoint.
+    facts: dict[str, Any] = {"epoch": 0, "batch": 0, "loss_sum": 0.0, "seconds": 0.0}
+    saved = checkpoints.latest() if checkpoints else None
+    if saved is not None:
+        facts = saved.facts
+        if facts["epoch"] > settings.epochs:
+            raise ResumeError(f"asked for glo.epochs = {settings.epochs}, but {facts['epoch']} are already trained")
+        start = torch.empty(count, settings.latent_dim)
+    elif settings.latent_init == "pca":
+        parts = torch.arange(count).split(1024)
+        start = pca_latents((images.batch(rows) for rows in parts), settings.latent_dim, seed)
+    else:
+        start = noise_latents(count, settings.latent_dim, seed)
+    latents = RowAdam(start.to(device), betas)
+    losses = torch.zeros(count, device=device)
+    loss_sum = torch.tensor(facts["loss_sum"], device=device)
+    if saved is not None:
+        checkpoint.load_module("generator", generator, saved.tensors)
+        checkpoint.load_optimizer("adam", adam, saved.tensors)
+        latents.load("latents", saved.tensors)
+        losses.copy_(saved.tensors["losses"])
+
+    def commit(epoch: int, batch: int, seconds: float) -> None:
+        """Put the state after ``batch`` batches of ``epoch`` (from 0) on disk, unless it is not worth keeping."""
+        _require_finite(loss_sum, epoch)
+        if checkpoints is not None:
+            tensors = {
+                **checkpoint.module_tensors("generator", generator),
+                **checkpoint.optimizer_tensors("adam", adam),
+                **latents.tensors("latents"),
+                "losses": losses,
+            }
+            now = {"epoch": epoch, "batch": batch, "loss_sum": float(loss_sum), "seconds": seconds}
+            checkpoints.commit(epoch * batches + batch, tensors, now)
+
+    for epoch in range(facts["epoch"], settings.epochs):
+        first = facts["batch"] if epoch == facts["epoch"] else 0
+        earlier = facts["seconds"] if epoch == facts["epoch"] else 0.0
+        started = time.monotonic()
+        order = torch.randperm(count, generator=stream(seed, _SHUFFLE, epoch)).tensor_split(batches)
+        done = sum(len(rows) for rows in order[:first])
+        for batch, rows in enumerate(order[first:], start=first):
+            # Both learning rates fall together over the training.
+            progress = (epoch + batch / batches) / settings.epochs
+            factor = decayed(settings.decay, progress, settings.epochs, settings.decay_epochs)
+            for group in adam.param_groups:
+                group["lr"] = settings.lr * factor
+
+            # Draw the images of this batch from their latents, and compare.
+            targets = images.batch(rows).to(device, non_blocking=True)
+            rows = rows.to(device, non_blocking=True)
+            z = latents.rows[rows].requires_grad_()
+            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
+                drawn = generator(z)
+            distances = loss(drawn.float(), targets)
+            distances.mean().backward()
+
+            # One Adam step for the network, one for the latents of this batch only, back on the sphere. The mean divides
+            # a latent's gradient by the batch size, which Adam does not notice.
+            adam.step()
+            adam.zero_grad(set_to_none=True)
+            assert z.grad is not None
+            latents.step(rows, z.grad, settings.latent_lr * factor)
+
+            losses[rows] = distances.detach().float()
+            loss_sum += distances.detach().float().sum()
+            done += len(rows)
+            if watcher is not None:
+                watcher.step(epoch + 1, settings.epochs, done, count, distances.detach().mean())
+            if checkpoints is not None and batch + 1 < batches and checkpoints.due():
+                commit(epoch, batch + 1, earlier + time.monotonic() - started)
+
+        _require_finite(loss_sum, epoch)
+        if watcher is not None:
+            seconds = earlier + time.monotonic() - started
+            row = {"epoch": epoch + 1, "loss": float(loss_sum) / count, "lr": settings.lr * factor}
+            watcher.epoch({**row, "seconds": seconds, "images_per_second": count / max(seconds, 1e-9)})
+        loss_sum.zero_()
+        if checkpoints is not None and (epoch + 1 == settings.epochs or checkpoints.due()):
+            commit(epoch + 1, 0, 0.0)
+
+    return GLOResult(generator.cpu().eval(), on_sphere(latents.rows.cpu()), losses.cpu())
+
+
+def _require_finite(loss_sum: Tensor, epoch: int) -> None:
+    if not torch.isfinite(loss_sum):
+        hint = "the last good checkpoint is kept; lower glo.lr or glo.latent_lr, or use --precision fp32"
+        raise DivergedError(f"the loss of stage 1 is not finite in epoch {epoch + 1}; {hint}")

@@ -1,0 +1,176 @@
+"""The trained artefact: a generator and the sampler of its latents, in one folder that sampling needs and nothing else."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from glann import generators
+from glann.latents import on_sphere
+from imle.checkpoint import module_tensors, unprefixed, write_atomically
+from imle.errors import DataError
+
+if TYPE_CHECKING:
+    from imle import LatentSampler
+
+FORMAT = 1  # of config.json; raised when an older reader could misunderstand a newer folder
+_BLOCK_PIXELS = 2**16  # pixels in one forward pass; a function of the size alone, so that it never changes a sample
+
+
+class GLANN(nn.Module):
+    """A new image is G(T(e)): noise e, the sampler T of stage 2, the generator G of stage 1.
+
+    Args:
+        generator: maps (B, d) to (B, C, H, W) in [0, 1].
+        sampler: maps noise to latents (B, d).
+        config: how the generator is built: ``generator`` (name), ``generator_options``, ``latent_dim``, ``height``,
+            ``width``, ``channels``.
+    """
+
+    def __init__(self, generator: nn.Module, sampler: "LatentSampler", config: dict[str, Any]):
+        super().__init__()
+        self.generator, self.sampler, self.config = generator.eval(), sampler.eval(), dict(config)
+        self.requires_grad_(False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the images in pixels."""
+        return self.config["height"], self.config["width"]
+
+    @property
+    def channels(self) -> int:
+        """1 grey, 3 RGB, 4 RGBA."""
+        channels: int = self.config["channels"]
+        return channels
+
+    @property
+    def latent_dim(self) -> int:
+        """Dimension d of the latents."""
+        dim: int = self.config["latent_dim"]
+        return dim
+
+    @property
+    def block(self) -> int:
+        """Images in one forward pass, by their size alone."""
+        return max(1, min(64, _BLOCK_PIXELS // math.prod(self.size)))
+
+    @torch.no_grad()
+    def sample(self, n: int, seed: int = 0, *, start: int = 0) -> Tensor:
+        """New images. Sample k of a seed has the same bits whatever ``n`` and ``start``.
+
+        Args:
+            n: number of images, ≥ 1.
+            seed: which sequence of samples, 0 … 2⁶⁴ − 1.
+            start: index of the first sample, ≥ 0; lets a caller go on with a sequence in portions.
+
+        Returns:
+            (n, C, H, W) float32 in [0, 1], on the CPU.
+
+        Raises:
+            ValueError: for n < 1, a negative start or a seed out of range.
+        """
+        if n < 1 or start < 0:
+            raise ValueError(f"expected n >= 1 and start >= 0, received {n} and {start}")
+        # Whole blocks, aligned at multiples of the block: a sample then has the same neighbours in every call.
+        first, last = start // self.block, -(-(start + n) // self.block)
+        latents = self.sampler.sample((last - first) * self.block, seed=seed, start=first * self.block)
+        images = self._blocks(latents)
+        return images[start - first * self.block :][:n].clone()
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """The images of given latents.
+
+        Args:
+            z: (N, d) finite floats; scaled to unit norm.
+
+        Returns:
+            (N, C, H, W) float32 in [0, 1], on the CPU.
+
+        Raises:
+            ValueError: for another shape, or values that are not finite.
+        """
+        if z.ndim != 2 or z.shape[1] != self.latent_dim or not torch.isfinite(z).all():
+            raise ValueError(f"expected finite latents (N, {self.latent_dim}), received {tuple(z.shape)}")
+        padded = torch.cat([z.float(), z.new_ones(-len(z) % self.block, z.shape[1]).float()])
+        return self._blocks(on_sphere(padded))[: len(z)]
+
+    def _blocks(self, latents: Tensor) -> Tensor:
+        device = next(self.generator.parameters()).device
+        return torch.cat([self.generator(z.to(device)).float().cpu() for z in latents.split(self.block)])
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``model.safetensors`` and ``config.json``, each replaced whole or not at all.
+
+        The tensor file carries the configuration too and is enough by itself, so that the two can never disagree for a
+        reader of ours; ``config.json`` is for people and other programs.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config, tensors = self._serialized()
+        write_atomically(folder / "config.json", config.encode())
+        write_atomically(folder / "model.safetensors", tensors)
+
+    def is_saved_in(self, folder: str | Path) -> bool:
+        """Whether the folder holds this very model, byte for byte."""
+        path = Path(folder) / "model.safetensors"
+        return path.is_file() and path.read_bytes() == self._serialized()[1]
+
+    def _serialized(self) -> tuple[str, bytes]:
+        config = {"format": FORMAT, **self.config, "sampler": self.sampler.to_config()}
+        text = json.dumps(config, indent=2, sort_keys=True)
+        tensors = {**module_tensors("generator", self.generator), **module_tensors("sampler", self.sampler)}
+        flat = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        return text, safetensors.torch.save(flat, {"config": text})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: str = "cpu") -> Self:
+        """Load a run folder or an exported model folder.
+
+        Args:
+            folder: holds ``model.safetensors``, or a ``model`` folder with it.
+            device: where the networks will run.
+
+        Returns:
+            The model, in eval mode.
+
+        Raises:
+            DataError: where there is no model, or the files are damaged or of a newer format.
+        """
+        folder = Path(folder)
+        home = folder / "model" if (folder / "model").is_dir() else folder
+        path = home / "model.safetensors"
+        if not path.is_file():
+            unfinished = " (the run has not finished; run the same `glann fit` again)"
+            hint = unfinished if (folder / "run.toml").exists() else ""
+            raise DataError(f"expected a run or model folder, {folder} holds no model.safetensors{hint}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                config = json.loads((file.metadata() or {})["config"])
+            tensors = safetensors.torch.load_file(path)
+            return cls._from_parts(config, tensors).to(device)
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+            raise DataError(f"{path} cannot be loaded: {error}") from error
+
+    @classmethod
+    def _from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        from imle import LatentSampler
+
+        if config.pop("format") > FORMAT:
+            raise ValueError("written by a newer version of glann")
+        sampler = LatentSampler.from_config(config.pop("sampler"))
+        sampler.load_state_dict(unprefixed("sampler", tensors))
+        generator = generators.build(
+            config["generator"],
+            latent_dim=config["latent_dim"],
+            size=(config["height"], config["width"]),
+            channels=config["channels"],
+            **config["generator_options"],
+        ).to(memory_format=torch.channels_last)
+        generator.load_state_dict(unprefixed("generator", tensors))
+        return cls(generator, sampler, config)

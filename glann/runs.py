@@ -1,0 +1,117 @@
+"""Run folders: who holds one, with which settings it was begun, and whether it may go on."""
+
+import contextlib
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from imle.checkpoint import write_atomically
+from imle.errors import BusyError, DataError, ResumeError
+
+RECORD = "run.toml"
+_RAISABLE = "epochs"  # the one setting that a later call may raise
+_PACKAGES = ("glann", "torch", "torchvision", "faiss-cpu", "lpips", "numpy", "pillow", "safetensors")
+
+
+class Run:
+    """One run folder.
+
+    Args:
+        folder: where it lies, or will lie.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """What ``run.toml`` says, or None where nothing was begun.
+
+        Raises:
+            ResumeError: if the file cannot be read.
+        """
+        try:
+            return tomllib.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ResumeError(f"{self.folder / RECORD} cannot be read: {error}") from error
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process alone; made where it does not exist.
+
+        Raises:
+            DataError: if the path is not a folder, or holds something that is not a run.
+            BusyError: if another process holds it.
+        """
+        from filelock import FileLock, Timeout
+
+        if self.folder.exists() and not self.folder.is_dir():
+            raise DataError(f"expected a folder for the run, {self.folder} is a file")
+        if self.folder.is_dir() and not (self.folder / RECORD).exists():
+            foreign = sorted(p.name for p in self.folder.iterdir() if p.name != "lock")
+            if foreign:
+                raise DataError(f"{self.folder} is not empty and holds no {RECORD} ({foreign[0]}, …); name another --out")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise BusyError(f"{self.folder} is in use by another process") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def begin(self, record: Mapping[str, Any]) -> None:
+        """Write ``run.toml``, so that readers see the old one or the new one."""
+        import tomli_w
+
+        text = tomli_w.dumps({**record, "versions": versions()})
+        write_atomically(self.folder / RECORD, text.encode())
+
+    def clear(self) -> None:
+        """Remove all that an earlier run left here, ``run.toml`` last.
+
+        Raises:
+            DataError: if the folder holds no ``run.toml``: it is not ours to empty.
+        """
+        if not (self.folder / RECORD).is_file():
+            raise DataError(f"--fresh empties a run folder; {self.folder} holds no {RECORD}")
+        for path in sorted(self.folder.iterdir()):
+            if path.name in (RECORD, "lock"):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        (self.folder / RECORD).unlink()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Settings that a run was begun with and that are asked otherwise now, a line each; more epochs are no difference."""
+    found = []
+    for key in sorted({*old, *new}):
+        name = f"{prefix}{key}"
+        was, now = old.get(key), new.get(key)
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            found += differences(was, now, f"{name}.")
+        elif key == _RAISABLE and isinstance(was, int) and isinstance(now, int) and now >= was:
+            continue
+        elif was != now:
+            found.append(f"{name} was {was!r}, asked {now!r}")
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages that decide what a run computes."""
+    found = {"python": sys.version.split()[0]}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

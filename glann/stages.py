@@ -1,0 +1,186 @@
+"""The stages that a pipeline file can name. Each reads what earlier ones produced and adds its own."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import BaseModel
+
+from glann.settings import GLOSettings, IMLESettings
+from imle.checkpoint import Checkpoints, write_atomically
+from imle.console import Display
+from imle.errors import DataError
+from imle.journal import Journal
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from glann.images import ImageSet
+    from imle import LatentSampler
+    from imle.console import Watcher
+
+
+@dataclass(frozen=True)
+class Produced:
+    """What the stages have made so far; None until one made it."""
+
+    generator: "nn.Module | None" = None  # (B, d) -> (B, C, H, W)
+    generator_config: dict[str, Any] = field(default_factory=dict)
+    latents: "Tensor | None" = None  # (N, d), in the order of the images
+    losses: "Tensor | None" = None  # (N,) distance between image and reconstruction
+    sampler: "LatentSampler | None" = None  # noise -> latents
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a stage works."""
+
+    folder: Path  # of this stage inside the run folder
+    title: str  # for progress, for instance "stage 1/2 glo"
+    images: "ImageSet"
+    seed: int
+    device: str
+    bf16: bool
+    say: Callable[[str], None]
+
+
+class Stage(Protocol):
+    """What another package registers under the entry-point group ``glann.stages``."""
+
+    Settings: type[BaseModel]
+
+    def resolve(self, settings: Any) -> tuple[BaseModel, list[str]]:
+        """Settings with every ``auto`` decided, and a line for each decision, before anything is trained."""
+
+    def run(self, settings: Any, context: Context, produced: Produced) -> Produced:
+        """Train, or go on from the last checkpoint in the stage's folder, or load what is finished."""
+
+
+class GLOStage:
+    """Stage 1: images -> generator and latents."""
+
+    Settings = GLOSettings
+
+    def resolve(self, settings: GLOSettings) -> tuple[GLOSettings, list[str]]:
+        """Name the perceptual distance that is taken, check that it can be had, and that the generator exists."""
+        from glann import generators, losses
+        from glann.registry import lookup
+
+        lookup("generators", generators.GENERATORS, settings.generator)
+        weights = Path(settings.loss_weights) if settings.loss_weights else None
+        name, why = losses.resolve(settings.loss, weights)
+        return settings.model_copy(update={"loss": name}), [why] if name != settings.loss else []
+
+    def run(self, settings: GLOSettings, context: Context, produced: Produced) -> Produced:
+        """See `Stage.run`."""
+        import safetensors.torch
+
+        from glann import glo, losses
+        from glann.weights import download_progress
+
+        images = context.images
+        weights = Path(settings.loss_weights) if settings.loss_weights else None
+        size = (images.height, images.width)
+        loss = losses.build(settings.loss, size=size, channels=images.channels, weights=weights,
+                            download=download_progress(context.say))
+        with _Watched(context, "images") as watcher:
+            result = glo.fit(
+                images,
+                settings,
+                loss,
+                seed=context.seed,
+                device=context.device,
+                bf16=context.bf16,
+                checkpoints=Checkpoints(context.folder / "checkpoints"),
+                watcher=watcher,
+            )
+        config = {
+            "generator": settings.generator,
+            "generator_options": settings.generator_options,
+            "latent_dim": settings.latent_dim,
+            "height": images.height,
+            "width": images.width,
+            "channels": images.channels,
+        }
+        # For `imle fit`, and for whoever wants to look up an image's latent: row k is row k of images/manifest.csv.
+        vectors = {"latents": result.latents, "losses": result.losses}
+        write_atomically(context.folder / "latents.safetensors", safetensors.torch.save(vectors))
+        return replace(
+            produced, generator=result.generator, generator_config=config, latents=result.latents, losses=result.losses
+        )
+
+
+class IMLEStage:
+    """Stage 2: latents -> sampler."""
+
+    Settings = IMLESettings
+
+    def resolve(self, settings: IMLESettings) -> tuple[IMLESettings, list[str]]:
+        """Check the settings once more where `imle` defines them; nothing is left to decide."""
+        _estimator(settings, seed=0)
+        return settings, []
+
+    def run(self, settings: IMLESettings, context: Context, produced: Produced) -> Produced:
+        """See `Stage.run`. A stage that was trained on other latents starts over, and says so."""
+        if produced.latents is None:
+            raise DataError("stage imle needs latents; put a stage that makes them, for instance glo, before it")
+        checkpoints = Checkpoints(context.folder / "checkpoints")
+        print_now = _fingerprint(produced.latents)
+        trained_on = context.folder / "latents.json"
+        if trained_on.exists() and json.loads(trained_on.read_text()) != print_now:
+            context.say("the latents of stage 1 have changed: stage imle is trained anew")
+            checkpoints.clear()
+        context.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(trained_on, json.dumps(print_now).encode())
+        with _Watched(context, "latents") as watcher:
+            sampler = _estimator(settings, context.seed).fit(
+                produced.latents, checkpoints=checkpoints, watcher=watcher, device=context.device
+            )
+        return replace(produced, sampler=sampler)
+
+
+STAGES: dict[str, type] = {"glo": GLOStage, "imle": IMLEStage}
+
+
+def _estimator(settings: IMLESettings, seed: int) -> Any:
+    import imle
+    from imle import selection
+
+    def piece(table: dict[str, dict[str, Any]] | None) -> Any:
+        """``{"Adaptive": {"max_age": 5}}`` -> imle.Adaptive(max_age=5)."""
+        if table is None:
+            return None
+        (name, arguments), *rest = table.items()
+        known = ("Every", "Adaptive", "EachBatch", "Reject")
+        if rest or name not in known:
+            raise ValueError(f"expected one table named {' or '.join(known)}, received {', '.join(table)}")
+        return getattr(selection, name)(**arguments)
+
+    values = settings.model_dump(exclude={"refresh", "reject"})
+    return imle.IMLE(**values, refresh=piece(settings.refresh), reject=piece(settings.reject), seed=seed)
+
+
+def _fingerprint(latents: "Tensor") -> dict[str, Any]:
+    import hashlib
+
+    return {"shape": list(latents.shape), "sha256": hashlib.sha256(latents.numpy().tobytes()).hexdigest()}
+
+
+class _Watched:
+    """Progress on standard error and a row an epoch in ``metrics.jsonl``, as one watcher."""
+
+    def __init__(self, context: Context, unit: str):
+        context.folder.mkdir(parents=True, exist_ok=True)
+        self.display = Display(context.title, unit)
+        self.journal = Journal(context.folder / "metrics.jsonl")
+
+    def __enter__(self) -> "Watcher":
+        self.display.__enter__()
+        self.step = self.display.step
+        self.epoch = self.journal.append
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self.display.__exit__(*failure)

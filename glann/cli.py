@@ -57,7 +57,9 @@ def main() -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME_OF_IMAGES]")
 @click.option("--pipeline", metavar="NAME|FILE.toml", help="Stages and their settings.  [default: glann]")
 @click.option("--set", "overrides", multiple=True, metavar="STAGE.KEY=VALUE", help="Override a setting; repeatable.")
-@click.option("--size", callback=_size, metavar="N|HxW", help="Pixels, each side divisible by 4.  [default: by the images]")
+@click.option(
+    "--size", callback=_size, metavar="N|HxW", help="Pixels, each side divisible by 4.  [default: by the images]"
+)
 @click.option("--channels", type=click.Choice(["auto", "1", "3", "4"]), default="auto", show_default=True,
               help="Grey, RGB or RGBA.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Fixes the whole run.  [default: 0]")
@@ -92,9 +94,16 @@ def fit(images: Path, out: Path | None, dry_run: bool, **options: Any) -> None:
 @main.command()
 @_model_argument
 @click.option("-n", "count", type=click.IntRange(1, 1_000_000), default=16, show_default=True, help="How many.")
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Which sequence of samples.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR|FILE.png|FILE.npy|FILE.safetensors",
-              help="A folder gets one PNG a sample; a .png one picture; the others float32 (n, C, H, W) in [0, 1].")  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Which sequence of samples."
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR|FILE.png|FILE.npy|FILE.safetensors",
+    help="A folder gets one PNG a sample; a .png one picture; the others float32 (n, C, H, W) in [0, 1].",
+)
 @click.option("--grid", is_flag=True, help="With FILE.png: all samples in one grid. Implied by n > 1.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Samples held at a time.")
 @_device_option

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from glann.registry import lookup
 
-SMALLEST_SIDE, LARGEST_SIDE = 16, 1024  # pixels
+SMALLEST_SIDE, LARGEST_SIDE = 16, 1024  # pixels; the same as in `glann.decode`, which must not import torch
 
 
 def grid_sizes(height: int, width: int, smallest: int = 4) -> list[tuple[int, int]]:
@@ -33,8 +33,8 @@ def grid_sizes(height: int, width: int, smallest: int = 4) -> list[tuple[int, in
 def upsampled_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A 3×3 convolution of ``x`` doubled by repetition, without ever making the doubled grid.
 
-    Repetition followed by a 3×3 kernel k is a transposed convolution of stride 2 whose 4×4 kernel is k spread over a 2×2
-    box: 4 products for each output instead of 9, the same function (so no checkerboard), about twice as fast.
+    Repetition followed by a 3×3 kernel k is a transposed convolution of stride 2 whose 4×4 kernel is k spread over a
+    2×2 box: 4 products for each output instead of 9, the same function (so no checkerboard), about twice as fast.
 
     Args:
         x: (B, I, h, w).

@@ -62,7 +62,7 @@ def fit(
         The trained generator and the latents.
 
     Raises:
-        ResumeError: if the last checkpoint has trained for more epochs than are asked.
+        ResumeError: if the last checkpoint is of other images, or has trained for more epochs than are asked.
         DivergedError: if the loss is no longer finite; the last good checkpoint stays.
     """
     count = len(images)
@@ -75,7 +75,7 @@ def fit(
             channels=images.channels,
             **settings.generator_options,
         )
-    generator = generator.to(device, memory_format=torch.channels_last).train()
+    generator = generator.to(device).to(memory_format=torch.channels_last).train()
     loss = loss.to(device)
     betas = (settings.beta1, settings.beta2)
     adam = torch.optim.Adam(generator.parameters(), lr=settings.lr, betas=betas)
@@ -86,6 +86,8 @@ def fit(
     saved = checkpoints.latest() if checkpoints else None
     if saved is not None:
         facts = saved.facts
+        if facts["images"] != images.fingerprint:
+            raise ResumeError("the checkpoint was trained on other images; --fresh starts over")
         if facts["epoch"] > settings.epochs:
             raise ResumeError(f"asked for glo.epochs = {settings.epochs}, but {facts['epoch']} are already trained")
         start = torch.empty(count, settings.latent_dim)
@@ -114,7 +116,7 @@ def fit(
                 "losses": losses,
             }
             now = {"epoch": epoch, "batch": batch, "loss_sum": float(loss_sum), "seconds": seconds}
-            checkpoints.commit(epoch * batches + batch, tensors, now)
+            checkpoints.commit(epoch * batches + batch, tensors, {**now, "images": images.fingerprint})
 
     for epoch in range(facts["epoch"], settings.epochs):
         first = facts["batch"] if epoch == facts["epoch"] else 0
@@ -138,8 +140,8 @@ def fit(
             distances = loss(drawn.float(), targets)
             distances.mean().backward()
 
-            # One Adam step for the network, one for the latents of this batch only, back on the sphere. The mean divides
-            # a latent's gradient by the batch size, which Adam does not notice.
+            # One Adam step for the network, one for the latents of this batch only, back on the sphere. The mean
+            # divides a latent's gradient by the batch size, which Adam does not notice.
             adam.step()
             adam.zero_grad(set_to_none=True)
             assert z.grad is not None

@@ -1,4 +1,4 @@
-"""The trained artefact: a generator and the sampler of its latents, in one folder that sampling needs and nothing else."""
+"""The trained artefact: a generator and the sampler of its latents, in one folder that is all that sampling needs."""
 
 import json
 import math
@@ -102,7 +102,7 @@ class GLANN(nn.Module):
 
     def _blocks(self, latents: Tensor) -> Tensor:
         device = next(self.generator.parameters()).device
-        return torch.cat([self.generator(z.to(device)).float().cpu() for z in latents.split(self.block)])
+        return torch.cat([self.generator(z.to(device)).float().cpu() for z in latents.split(self.block)]).contiguous()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``config.json``, each replaced whole or not at all.

@@ -53,7 +53,7 @@ def grid(images: Tensor, columns: int | None = None) -> Image.Image:
 
 def pairs(originals: Tensor, copies: Tensor, columns: int = 12) -> Image.Image:
     """Rows of originals, each with a row of their copies below it; both (N, C, H, W) in [0, 1]."""
-    parts = []
+    parts: list[Tensor] = []
     for above, below in zip(originals.split(columns), copies.split(columns), strict=True):
         parts += [above, below] if len(above) == columns or not parts else []
     return grid(torch.cat(parts), min(columns, len(originals)))

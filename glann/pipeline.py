@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from glann.memory import keep_freed_buffers
 from glann.registry import lookup
 from glann.runs import Run, differences
 from glann.settings import Pipeline, check_pipeline, load_pipeline
 from imle.checkpoint import graceful_stop
-from imle.errors import Failure, ResumeError, SettingsError
+from imle.errors import DataError, Failure, ResumeError, SettingsError
 
 _SAMPLES = 64  # pictures in samples.png
 _RECONSTRUCTIONS = 36  # pairs in reconstructions.png
@@ -27,7 +28,6 @@ class Request:
     overrides: Sequence[str] = ()
     size: tuple[int, int] | None = None
     channels: Literal["auto", "1", "3", "4"] = "auto"
-    labels: bool = False
     seed: int | None = None
     device: str = "auto"
     precision: str = "auto"
@@ -119,44 +119,53 @@ def fit(request: Request, say: Callable[[str], None]) -> None:
     from glann.stages import Context, Produced
 
     run = Run(request.out)
-    with run.locked(), graceful_stop():
+    with run.locked():
         if request.fresh:
             run.clear()
         record = run.record
         pipeline, new, lines = plan(request, record)
+        torch.set_num_threads(new["threads"])
+        keep_freed_buffers()
+
+        # Decode once. A new run folder whose images turn out to be unusable is not left behind.
+        decoded = (run.folder / "images").exists()
+        begun = {**new, "command": request.command, "decode_seconds": record["decode_seconds"] if record else 0.0}
+        run.begin(begun)
+        started = time.monotonic()
+        try:
+            images = prepare(
+                request.source,
+                run.folder / "images",
+                size=request.size,
+                channels=request.channels,
+                on_bad_image=request.on_bad_image,
+                report=say,
+            )
+        except DataError:
+            if record is None:
+                run.clear()
+            raise
+        if not decoded:
+            run.begin({**begun, "decode_seconds": round(time.monotonic() - started, 3)})
         for line in lines:
             say(line)
-        torch.set_num_threads(new["threads"])
-
-        # Decode once. The folder becomes a run folder only when its images were found to be usable.
-        started = time.monotonic()
-        images = prepare(
-            request.source,
-            run.folder / "images",
-            size=request.size,
-            channels=request.channels,
-            on_bad_image=request.on_bad_image,
-            labels=request.labels,
-            report=say,
-        )
-        decode_seconds = record["decode_seconds"] if record else round(time.monotonic() - started, 3)
-        run.begin({**new, "command": request.command, "decode_seconds": decode_seconds})
         if images.skipped:
             say(f"{images.skipped} files were skipped, see {run.folder / 'images' / 'skipped.csv'}")
 
         # Stage by stage: each goes on from its last checkpoint, or just loads what is finished.
         produced = Produced()
-        for number, spec in enumerate(pipeline.stages, start=1):
-            context = Context(
-                folder=run.folder / spec.name,
-                title=f"stage {number}/{len(pipeline.stages)} {spec.name}",
-                images=images,
-                seed=new["seed"],
-                device=new["device"],
-                bf16=new["precision"] == "bf16",
-                say=say,
-            )
-            produced = lookup_stage(spec.use).run(spec.settings, context, produced)
+        with graceful_stop():
+            for number, spec in enumerate(pipeline.stages, start=1):
+                context = Context(
+                    folder=run.folder / spec.name,
+                    title=f"stage {number}/{len(pipeline.stages)} {spec.name}",
+                    images=images,
+                    seed=new["seed"],
+                    device=new["device"],
+                    bf16=new["precision"] == "bf16",
+                    say=say,
+                )
+                produced = lookup_stage(spec.use).run(spec.settings, context, produced)
 
         # The model, the pictures, the report; each is replaced whole, so that an interruption here costs nothing.
         _finish(run, images, produced, say)
@@ -213,6 +222,6 @@ def _best_precision(device: str) -> str:
     if device.startswith("cuda"):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device == "cpu":
-        able = getattr(torch.cpu, "get_capabilities", dict)()
+        able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
     return "fp32"

@@ -56,7 +56,9 @@ class Run:
         if self.folder.is_dir() and not (self.folder / RECORD).exists():
             foreign = sorted(p.name for p in self.folder.iterdir() if p.name != "lock")
             if foreign:
-                raise DataError(f"{self.folder} is not empty and holds no {RECORD} ({foreign[0]}, …); name another --out")
+                raise DataError(
+                    f"{self.folder} is not empty and holds no {RECORD} ({foreign[0]}, …); name another --out"
+                )
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / "lock", timeout=0)
         try:
@@ -94,7 +96,7 @@ class Run:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Settings that a run was begun with and that are asked otherwise now, a line each; more epochs are no difference."""
+    """Settings that a run was begun with and that are asked otherwise now; more epochs are no difference."""
     found = []
     for key in sorted({*old, *new}):
         name = f"{prefix}{key}"

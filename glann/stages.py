@@ -83,8 +83,9 @@ class GLOStage:
         images = context.images
         weights = Path(settings.loss_weights) if settings.loss_weights else None
         size = (images.height, images.width)
-        loss = losses.build(settings.loss, size=size, channels=images.channels, weights=weights,
-                            download=download_progress(context.say))
+        loss = losses.build(
+            settings.loss, size=size, channels=images.channels, weights=weights, download=download_progress(context.say)
+        )
         with _Watched(context, "images") as watcher:
             result = glo.fit(
                 images,

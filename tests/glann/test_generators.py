@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,9 @@ from glann.generators import build, grid_sizes, upsampled_conv
 
 
 @pytest.mark.parametrize("name", sorted(generators.GENERATORS))
-@pytest.mark.parametrize(("size", "channels"), [((16, 16), 1), ((28, 28), 1), ((48, 64), 3), ((32, 32), 4), ((20, 100), 3)])
+@pytest.mark.parametrize(
+    ("size", "channels"), [((16, 16), 1), ((28, 28), 1), ((48, 64), 3), ((32, 32), 4), ((20, 100), 3)]
+)
 def test_any_size_divisible_by_four(name, size, channels):
     network = build(name, latent_dim=8, size=size, channels=channels).eval()
     images = network(torch.randn(3, 8, generator=torch.Generator().manual_seed(0)))
@@ -43,7 +47,7 @@ def test_grids_double_up_to_the_image(size):
     sizes = grid_sizes(*size)
     assert sizes[-1] == size
     assert 4 <= min(sizes[0]) <= 7
-    for small, large in zip(sizes, sizes[1:], strict=False):
+    for small, large in itertools.pairwise(sizes):
         assert all(2 * s - 1 <= b <= 2 * s for s, b in zip(small, large, strict=True))
 
 

@@ -1,0 +1,329 @@
+"""Where the weights of ImageNet trunks come from: a given file, the torch cache, or a download.
+
+torch is imported where it is used.
+"""
+
+import hashlib
+import http.client
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from imle.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DEFAULT_URL = "https://download.pytorch.org/models"
+URL_VARIABLE = "GLANN_WEIGHTS_URL"  # a mirror's address; http, https or file
+TIMEOUT_SECONDS = 30.0  # without a byte from the server
+CHUNK = 1 << 20  # bytes
+
+Report = Callable[[int, int | None], None]  # (bytes so far, bytes in all where the server tells)
+
+
+@dataclass(frozen=True)
+class TrunkFile:
+    """A weights file of torchvision; its name ends in the first eight hex digits of its SHA-256.
+
+    Attributes:
+        file: its name, in the torch cache and on the server.
+        megabytes: its size.
+    """
+
+    file: str
+    megabytes: int
+
+    @property
+    def digest(self) -> str:
+        """The first eight hex digits of its SHA-256."""
+        return Path(self.file).stem.rpartition("-")[2]
+
+
+_VGG16 = TrunkFile("vgg16-397923af.pth", 553)
+TRUNKS: dict[str, TrunkFile] = {  # loss -> its trunk
+    "lpips-vgg": _VGG16,
+    "lpips-alex": TrunkFile("alexnet-owt-7be5be79.pth", 244),
+    "lpips-squeeze": TrunkFile("squeezenet1_1-b8a52dc0.pth", 5),
+    "vgg": _VGG16,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known about the trunk weights of one loss.
+
+    Attributes:
+        name: the loss.
+        path: where the file lies or would lie.
+        state: ``cached``, ``missing``, or ``damaged`` where the hash is not the one in the name.
+        bytes: size on disk; None where missing.
+        megabytes: size of the whole file, for one who thinks of fetching it.
+    """
+
+    name: str
+    path: Path
+    state: str
+    bytes: int | None
+    megabytes: int
+
+
+def download_progress(say: Callable[[str], None], seconds: float = 5.0) -> Report:
+    """A report that says how far a download is, a line every few seconds."""
+    last = time.monotonic()
+
+    def report(done: int, total: int | None) -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds or done == total:
+            last = time.monotonic()
+            say(f"downloaded {done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else f"downloaded {done / 1e6:.0f} MB")
+
+    return report
+
+
+def available() -> list[Row]:
+    """The trunk weights of every loss that wants some, cached or not; cached files are hashed."""
+    rows = []
+    states: dict[Path, str] = {}
+    for name, trunk in TRUNKS.items():
+        path = cached(name)
+        if path not in states:
+            whole = path.is_file() and _sha256(path).startswith(trunk.digest)
+            states[path] = "cached" if whole else "damaged" if path.is_file() else "missing"
+        size = None if states[path] == "missing" else path.stat().st_size
+        rows.append(Row(name, path, states[path], size, trunk.megabytes))
+    return rows
+
+
+def cached(name: str) -> Path:
+    """Where the torch cache keeps the trunk of a loss, whether or not it is there.
+
+    Args:
+        name: one of `TRUNKS`.
+
+    Returns:
+        A path in the checkpoint folder of ``torch.hub``, which TORCH_HOME moves.
+
+    Raises:
+        ValueError: for another name.
+    """
+    import torch.hub
+
+    return Path(torch.hub.get_dir()) / "checkpoints" / _trunk(name).file
+
+
+def locate(name: str, given: str | Path | None = None, download: Report | None = None) -> Path:
+    """The file with the trunk weights of a loss: the given one, else the cached one, else a download.
+
+    Args:
+        name: one of `TRUNKS`.
+        given: a file of the user's own; nothing else is tried then.
+        download: told how a download goes on; None forbids it.
+
+    Returns:
+        A file that is there. A given one need not be torchvision's: its entries are checked when it is read.
+
+    Raises:
+        ValueError: for another name.
+        DataError: if there is no such file; the message says which command would bring it.
+    """
+    if given is not None:
+        if not Path(given).is_file():
+            raise DataError(f"expected a file with the trunk weights of {name}, found none at {given}")
+        return Path(given)
+    path = cached(name)
+    if path.is_file():
+        return path
+    trouble = f"not found at {path}"
+    if download is not None:
+        try:
+            return fetch(name, download)
+        except DataError as error:
+            trouble = f"{trouble}; {error}"
+    raise DataError(
+        f"the loss {name} needs {path.name} ({_trunk(name).megabytes} MB), {trouble}. "
+        f"`glann weights fetch {name}` downloads it, `glann weights import FILE` takes a copy from elsewhere"
+    )
+
+
+def fetch(name: str, report: Report | None = None, timeout: float = TIMEOUT_SECONDS) -> Path:
+    """Download the trunk weights of a loss into the torch cache, unless they are there already, whole.
+
+    Args:
+        name: one of `TRUNKS`.
+        report: told how the download goes on.
+        timeout: seconds without a byte after which the download is given up.
+
+    Returns:
+        The cached file; its hash was checked.
+
+    Raises:
+        ValueError: for another name.
+        DataError: if the server cannot be reached, answers with an error, goes silent, or sends something else.
+    """
+    path = cached(name)
+    if path.is_file() and _sha256(path).startswith(_trunk(name).digest):
+        return path
+    url = f"{os.environ.get(URL_VARIABLE, '').rstrip('/') or DEFAULT_URL}/{path.name}"
+    with _new_file(path) as file:
+        digest = _download(url, file, report, timeout)
+        if not digest.startswith(_trunk(name).digest):
+            raise DataError(
+                f"{url} is not what it should be: expected a SHA-256 that starts with {_trunk(name).digest}, "
+                f"received {digest[:16]}…"
+            )
+    return path
+
+
+def import_file(path: str | Path, name: str | None = None) -> Path:
+    """Copy a local file with trunk weights into the torch cache; its hash says which one it is.
+
+    Args:
+        path: the file, whatever its name.
+        name: the loss it is for, one of `TRUNKS`; None where any will do.
+
+    Returns:
+        The cached file.
+
+    Raises:
+        ValueError: for another name.
+        DataError: if there is no such file, or its hash is not the one expected.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise DataError(f"expected a file with trunk weights, found none at {source}")
+    wanted = [name] if name is not None else list(TRUNKS)
+    expected = sorted({f"{_trunk(n).digest} ({_trunk(n).file})" for n in wanted})
+    try:
+        digest = _sha256(source)
+        match = next((n for n in wanted if digest.startswith(_trunk(n).digest)), None)
+        if match is None:
+            raise DataError(
+                f"{source} is no trunk file of torchvision: expected a SHA-256 that starts with "
+                f"{' or '.join(expected)}, received {digest[:16]}…. "
+                "Other weights need no import: a run's settings can name their file"
+            )
+        target = cached(match)
+        if target.exists() and target.samefile(source):
+            return target
+        with _new_file(target) as file, source.open("rb") as reader:
+            shutil.copyfileobj(reader, file, CHUNK)
+    except PermissionError as error:
+        raise DataError(f"cannot read {source}: {error}") from error
+    return target
+
+
+def read_state(path: str | Path) -> "dict[str, Tensor]":
+    """Read a state dict, without running anything that the file might contain.
+
+    Args:
+        path: ``.safetensors``, or a file that ``torch.save`` wrote.
+
+    Returns:
+        Name -> tensor on the CPU; tensors may be backed by the file.
+
+    Raises:
+        DataError: if the file is missing, damaged, or anything but names and tensors.
+    """
+    import pickle
+    import zipfile
+
+    import safetensors.torch
+    import torch
+
+    path = Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        # Only files in the format of today can be mapped; of a mapped one only the entries in use are read.
+        mapped = zipfile.is_zipfile(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except OSError as error:
+        raise DataError(f"expected a state dict in {path}, which cannot be read: {error}") from error
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"expected a state dict (names and tensors alone) in {path}, received another pickle"
+        ) from error
+    except Exception as error:  # a damaged file breaks the reader anywhere
+        what = type(error).__name__
+        raise DataError(f"expected a state dict in {path}, which is damaged or no such file ({what})") from error
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
+        raise DataError(f"expected a state dict (names and tensors alone) in {path}, received another pickle")
+    return dict(state)
+
+
+def _download(url: str, file: IO[bytes], report: Report | None, timeout: float) -> str:
+    """Write what the server sends and return its SHA-256; what the network does wrong becomes a DataError."""
+
+    def failed(error: object) -> DataError:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        if isinstance(error, urllib.error.HTTPError):
+            reason = f"the server answered {error.code} {error.reason}"
+        elif isinstance(reason, TimeoutError):
+            reason = f"no answer within {timeout:g} seconds"
+        return DataError(f"cannot download {url}: {reason}")
+
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "glann"})
+        response = urllib.request.urlopen(request, timeout=timeout)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise failed(error) from error
+    digest, received = hashlib.sha256(), 0
+    with response:
+        length = response.headers.get("Content-Length") or ""
+        expected = int(length) if length.isdecimal() else None
+        while True:
+            try:
+                chunk = response.read1(CHUNK)
+            except (OSError, http.client.HTTPException) as error:
+                raise failed(error) from error
+            if not chunk:
+                break
+            file.write(chunk)
+            digest.update(chunk)
+            received += len(chunk)
+            if report is not None:
+                report(received, expected)
+    if expected is not None and received != expected:
+        raise failed(f"expected {expected} bytes, the connection ended after {received}")
+    return digest.hexdigest()
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file beside its place and move it there when all went well; leave nothing behind otherwise."""
+    scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = scratch.open("xb")
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        raise DataError(f"cannot write to the torch cache, set TORCH_HOME to another folder: {error}") from error
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _trunk(name: str) -> TrunkFile:
+    if name not in TRUNKS:
+        raise ValueError(f"expected a loss with trunk weights, one of {', '.join(TRUNKS)}, received {name!r}")
+    return TRUNKS[name]

@@ -1,0 +1,192 @@
+"""The whole way from a folder to a model, and every way to interrupt it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from glann.cli import main
+from tests.glann.conftest import TINY
+
+
+def glann(*arguments):
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def model_bytes(run):
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_finished_run_has_all_its_parts(finished):
+    names = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
+    assert {"run.toml", "samples.png", "reconstructions.png", "report.html", "model/config.json"} <= names
+    assert {"images/manifest.csv", "images/skipped.csv", "glo/metrics.jsonl", "imle/metrics.jsonl"} <= names
+    assert not any(name.endswith(".tmp") for name in names)
+    record = tomllib.loads((finished / "run.toml").read_text())
+    assert record["stages"][0]["loss"] == "laplacian"
+    assert record["threads"] >= 1
+    rows = [json.loads(line) for line in (finished / "imle" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert Image.open(finished / "samples.png").size == (8 * 66 - 2, 8 * 66 - 2)
+
+
+def test_the_same_command_again_says_so_and_changes_nothing(copied, photos):
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in (copied / "model").iterdir()}
+    result = glann("fit", photos, "--out", copied, *TINY)
+    assert result.exit_code == 0
+    assert "nothing to do" in result.stderr
+    assert before == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in (copied / "model").iterdir()}
+    assert "nothing to do" in glann("fit", photos, "--out", copied).stderr  # what is not given is as it was
+
+
+def test_another_run_of_the_same_seed_has_the_same_bytes(finished, photos, tmp_path):
+    assert glann("fit", photos, "--out", tmp_path / "again", *TINY).exit_code == 0
+    assert model_bytes(tmp_path / "again") == model_bytes(finished)
+    assert glann("fit", photos, "--out", tmp_path / "other", *TINY, "--seed", 1).exit_code == 0
+    assert model_bytes(tmp_path / "other") != model_bytes(finished)
+
+
+SLOW = [*TINY, "--set", "glo.epochs=60", "--set", "imle.epochs=150"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert glann("fit", photos, "--out", out, *SLOW).exit_code == 0
+    return model_bytes(out)
+
+
+def start(photos, out):
+    code = (
+        "import imle.checkpoint as c; c.Checkpoints.__init__.__defaults__ = (0.05,); from glann.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "fit", str(photos), "--out", str(out), *SLOW]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not any(path.parent.glob(path.name)) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "moment", ["images.tmp", "glo/checkpoints/step-*0", "glo/latents.safetensors", "imle/checkpoints/step-*1"]
+)
+def test_kill_9_then_the_same_command_ends_with_the_same_bytes(photos, tmp_path, undisturbed, moment):
+    with start(photos, tmp_path / "run") as process:
+        wait_for(tmp_path / "run" / moment, process)
+        process.kill()
+    with start(photos, tmp_path / "run") as process:
+        _, told = process.communicate()
+    assert process.returncode == 0, told
+    assert model_bytes(tmp_path / "run") == undisturbed
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_commits_and_says_that_it_can_go_on(photos, tmp_path, undisturbed, signum):
+    with start(photos, tmp_path / "run") as process:
+        wait_for(tmp_path / "run" / "glo" / "checkpoints" / "step-*", process)
+        os.kill(process.pid, signum)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 75, told
+    assert "goes on from here" in told
+    assert glann("fit", photos, "--out", tmp_path / "run").exit_code == 0
+    assert model_bytes(tmp_path / "run") == undisturbed
+
+
+def test_more_epochs_go_on_and_fewer_are_refused(copied, photos):
+    before = model_bytes(copied)
+    result = glann("fit", photos, "--out", copied, *TINY, "--set", "imle.epochs=4")
+    assert result.exit_code == 0, result.stderr
+    assert model_bytes(copied) != before
+    rows = (copied / "imle" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in rows] == [1, 2, 3, 4]
+    result = glann("fit", photos, "--out", copied, *TINY)
+    assert result.exit_code == 4
+    assert "imle.epochs was 4, asked 3" in result.stderr
+
+
+def test_more_epochs_of_stage_1_train_stage_2_anew_and_say_so(copied, photos):
+    result = glann("fit", photos, "--out", copied, *TINY, "--set", "glo.epochs=3")
+    assert result.exit_code == 0, result.stderr
+    assert "trained anew" in result.stderr
+    rows = (copied / "imle" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in rows] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (["--seed", "5"], "seed was 0, asked 5"),
+        (["--set", "glo.lr=0.5"], "glo.lr was 0.001, asked 0.5"),
+        (["--precision", "bf16"], "precision was 'fp32', asked 'bf16'"),
+        (["--size", "20"], "size was 16x16, asked 20x20"),
+        (["--channels", "1"], "channels were 3, asked 1"),
+        (["--set", "glo.loss=l2"], "glo.loss was 'laplacian', asked 'l2'"),
+    ],
+)
+def test_changed_settings_are_exit_4_with_the_difference(copied, photos, changed, named):
+    result = glann("fit", photos, "--out", copied, *TINY, *changed)
+    assert result.exit_code == 4
+    assert named in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_changed_images_are_exit_4_with_the_difference(copied, photos, tmp_path):
+    other = shutil.copytree(photos, tmp_path / "photos")
+    (other / "class 0" / "00.png").unlink()
+    shutil.copy(other / "class 1" / "01.png", other / "new one.png")
+    result = glann("fit", other, "--out", copied, *TINY)
+    assert result.exit_code == 4
+    assert "00.png" in result.stderr
+    assert "new one.png" in result.stderr
+    shutil.rmtree(copied / "images")  # nor does it help to remove the cache
+    assert glann("fit", other, "--out", copied, *TINY).exit_code == 4
+
+
+def test_fresh_starts_over_and_only_a_run_can_be_emptied(copied, photos, tmp_path, finished):
+    result = glann("fit", photos, "--out", copied, *TINY, "--fresh", "--seed", 0)
+    assert result.exit_code == 0
+    assert model_bytes(copied) == model_bytes(finished)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("x")
+    assert glann("fit", photos, "--out", tmp_path / "thesis", "--fresh").exit_code == 3
+    assert (tmp_path / "thesis" / "chapter.tex").exists()
+
+
+def test_dry_run_prints_the_settings_and_writes_nothing(photos, tmp_path):
+    result = glann(
+        "fit", photos, "--out", tmp_path / "run", "--dry-run", "--pipeline", "reference-mnist", "--set", "glo.loss=l1"
+    )
+    assert result.exit_code == 0
+    record = tomllib.loads(result.stdout)
+    assert [(s["use"], s["epochs"]) for s in record["stages"]] == [("glo", 200), ("imle", 50)]
+    assert not (tmp_path / "run").exists()
+
+
+def test_auto_never_downloads_and_says_what_it_took(photos, tmp_path):
+    result = glann("fit", photos, "--out", tmp_path / "run", "--dry-run")
+    lines = [line for line in result.stderr.splitlines() if "loss" in line]
+    assert len(lines) == 1
+    assert "laplacian" in lines[0]
+    assert tomllib.loads(result.stdout)["stages"][0]["loss"] == "laplacian"
+
+
+def test_a_loss_whose_weights_cannot_be_had_is_exit_3_with_the_command(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLANN_WEIGHTS_URL", "http://127.0.0.1:9")  # nobody listens there
+    result = glann("fit", photos, "--out", tmp_path / "run", "--set", "glo.loss=lpips-alex")
+    assert result.exit_code == 3
+    assert "glann weights fetch lpips-alex" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("Error: ")

@@ -79,7 +79,7 @@ def fit(images: Path, out: Path | None, dry_run: bool, **options: Any) -> None:
 
     if out is None:
         out = Path("runs") / (images.resolve().name or "images")
-    request = pipeline.Request(source=images, out=out, command=shlex.join(sys.argv), **options)
+    request = pipeline.Request(source=images, out=out, command=shlex.join(["glann", *sys.argv[1:]]), **options)
     if dry_run:
         import tomli_w
 

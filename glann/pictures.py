@@ -51,7 +51,7 @@ def grid(images: Tensor, columns: int | None = None) -> Image.Image:
     return to_pil(sheet)
 
 
-def pairs(originals: Tensor, copies: Tensor, columns: int = 12) -> Image.Image:
+def pairs(originals: Tensor, copies: Tensor, columns: int = 8) -> Image.Image:
     """Rows of originals, each with a row of their copies below it; both (N, C, H, W) in [0, 1]."""
     parts: list[Tensor] = []
     for above, below in zip(originals.split(columns), copies.split(columns), strict=True):

@@ -14,7 +14,7 @@ from imle.checkpoint import graceful_stop
 from imle.errors import DataError, Failure, ResumeError, SettingsError
 
 _SAMPLES = 64  # pictures in samples.png
-_RECONSTRUCTIONS = 36  # pairs in reconstructions.png
+_RECONSTRUCTIONS = 32  # pairs in reconstructions.png
 _SAMPLE_SEED = 0
 
 
@@ -129,7 +129,8 @@ def fit(request: Request, say: Callable[[str], None]) -> None:
 
         # Decode once. A new run folder whose images turn out to be unusable is not left behind.
         decoded = (run.folder / "images").exists()
-        begun = {**new, "command": request.command, "decode_seconds": record["decode_seconds"] if record else 0.0}
+        begun = {**new, "command": request.command, "decode_seconds": 0.0}
+        begun.update({key: record[key] for key in ("command", "decode_seconds")} if record else {})
         run.begin(begun)
         started = time.monotonic()
         try:

@@ -32,7 +32,8 @@ def make_model(generator="residual", network="residual", size=(16, 24), channels
 def make_run(folder, stages=("glo", "imle"), epochs=3):
     folder.mkdir(exist_ok=True)
     record = {
-        "description": "a test", "seed": 7, "device": "cpu", "precision": "fp32", "source": "/photos", "decode_seconds": 1.5,
+        "description": "a test", "seed": 7, "device": "cpu", "precision": "fp32", "source": "/photos",
+        "decode_seconds": 1.5,
         "stages": [{"use": name, "name": name, "epochs": 5} for name in stages],
     }  # fmt: skip
     (folder / "run.toml").write_text(tomli_w.dumps(record))
@@ -67,7 +68,7 @@ def test_a_model_folder(tmp_path):
 def test_a_run_before_and_after_its_model(tmp_path):
     run = make_run(tmp_path / "holiday")
     lines = describe(run)
-    assert list(lines)[0] == "run"
+    assert next(iter(lines)) == "run"
     assert lines["run"] == "holiday"
     assert lines["stage 1"] == "glo: 3 of 5 epochs, last loss 0.3333"
     assert lines["time"] == "1 min 02 s"  # 1.5 s decoding, twice three epochs of 10 s

@@ -1,0 +1,29 @@
+"""Range checks for settings, with one wording everywhere."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+def check_integer(name: str, value: Any, minimum: int) -> None:
+    """Refuse what is no integer ≥ minimum."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{name}: expected an integer >= {minimum}, received {value!r}")
+
+
+def check_number(
+    name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False
+) -> None:
+    """Refuse what is no finite number from low to high; with ``open_low`` low itself is refused too."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not low <= value <= high or (open_low and value == low):
+        bounds = [f"{'>' if open_low else '>='} {low:g}"] if math.isfinite(low) else []
+        bounds += [f"<= {high:g}"] if math.isfinite(high) else []
+        raise ValueError(f"{name}: expected a finite number {' and '.join(bounds)}, received {value!r}")
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Refuse what is none of the names."""
+    choices = list(choices)
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}, received {value!r}")

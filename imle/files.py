@@ -1,0 +1,103 @@
+"""Arrays on disk: .npy (memory-mapped), .npz and .safetensors in, .npy and .safetensors out."""
+
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from imle.checkpoint import write_atomically
+from imle.errors import DataError
+
+READS = (".npy", ".npz", ".safetensors")
+WRITES = (".npy", ".safetensors")
+KEY = "samples"  # what samples are called in a .safetensors file
+
+
+def read_array(source: str | Path) -> Any:
+    """One array of a file; a .npy stays on disk until it is used, and a pickle is never opened.
+
+    Args:
+        source: ``FILE.npy``, or ``FILE.npz`` or ``FILE.safetensors`` with one array; ``FILE:NAME`` for one of several.
+
+    Returns:
+        A numpy array, a memory map or a tensor.
+
+    Raises:
+        DataError: for a file that is missing, of another type, damaged or pickled, or an array that is not there.
+    """
+    path, name = Path(source), ""
+    if not path.exists() and ":" in str(source):
+        before, _, name = str(source).rpartition(":")
+        path = Path(before)
+    if path.suffix not in READS:
+        raise DataError(f"expected a file that ends in {', '.join(READS)}, received {path}")
+    if not path.is_file():
+        raise DataError(f"expected a file, found none at {path}")
+    try:
+        if path.suffix == ".npy":
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        if path.suffix == ".safetensors":
+            return _only(path, name, safetensors.torch.load_file(path))
+        with np.load(path, allow_pickle=False) as archive:
+            return _only(path, name, archive)
+    except DataError:
+        raise
+    except (ValueError, OSError, EOFError, KeyError, SafetensorError, zipfile.BadZipFile) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+
+
+def write_array(path: str | Path, shape: tuple[int, ...], parts: Iterator[Tensor]) -> None:
+    """Write float32 parts that make up one array; a reader sees the whole file or none.
+
+    Args:
+        path: ``FILE.npy``, written part by part, or ``FILE.safetensors``, put together in memory.
+        shape: of the whole array.
+        parts: consecutive rows.
+
+    Raises:
+        DataError: for another ending.
+    """
+    path = Path(path)
+    check_writable(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".safetensors":
+        whole = torch.cat([torch.empty(0, *shape[1:]), *parts])
+        write_atomically(path, safetensors.torch.save({KEY: whole}))
+        return
+    scratch = path.with_name(path.name + ".tmp")
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with scratch.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(part.numpy().astype("<f4").tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(scratch, path)
+
+
+def check_writable(path: str | Path) -> None:
+    """Refuse a file that `write_array` cannot write.
+
+    Args:
+        path: where to.
+
+    Raises:
+        DataError: for another ending.
+    """
+    if Path(path).suffix not in WRITES:
+        raise DataError(f"expected a file that ends in {' or '.join(WRITES)}, received {path}")
+
+
+def _only(path: Path, name: str, arrays: Any) -> Any:
+    names = sorted(arrays.keys())
+    if name not in names and (name or len(names) != 1):
+        wanted = f"an array {name!r}" if name else "one array, or FILE:NAME"
+        raise DataError(f"{path}: expected {wanted}, found {', '.join(names) or 'none'}")
+    return arrays[name or names[0]]

@@ -1,0 +1,332 @@
+"""The trained artefact: noise in, vectors out, a folder with two files on disk."""
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from imle import hub
+from imle.checks import check_integer
+from imle.data import as_tensor
+from imle.errors import DataError
+from imle.inversion import between, nearest_noise
+from imle.networks import NETWORKS, build
+from imle.noise import sample_noise
+
+FORMAT = 1
+VECTOR_BLOCK = 256  # samples a forward pass; part of the format, because the size decides the order of additions
+OTHER_BLOCK = 16  # the same for images and other large outputs
+
+
+class LatentSampler(nn.Module):
+    """Maps noise to samples: T(e), on the data's sphere where it lives on one, calibrated where that was asked for.
+
+    Made by `imle.IMLE.fit`, `from_pretrained` or `from_config`.
+
+    Args:
+        config: noise_dim; shape of one sample; network ({"name", "width", "depth"}; name ``custom`` or ``model`` for
+            one of the caller's making); sphere, calibrated; condition (None, {"labels": [...]} or {"dim": c}).
+        network: the network; None builds the one that the config names.
+        seed: initialises a network that is built here.
+
+    Raises:
+        DataError: for a config that this version does not understand, or a custom network that is missing.
+    """
+
+    mean: Tensor  # (d,)
+    scale: Tensor  # ()
+    radius: Tensor  # ()
+    matrix: Tensor  # (d, d), where calibrated
+    offset: Tensor  # (d,), where calibrated
+    labels: Tensor  # (L,) int64, sorted, where conditioned on labels
+    condition_mean: Tensor  # (c,), where conditioned on vectors
+    condition_scale: Tensor  # (c,)
+
+    def __init__(self, config: dict[str, Any], network: nn.Module | None = None, seed: int = 0):
+        super().__init__()
+        self._config = _checked(config)
+        self.shape: tuple[int, ...] = tuple(config["shape"])
+        self.history: list[dict[str, Any]] = []  # one row an epoch of the fit that made it; not saved
+        condition = config["condition"]
+        if network is None:
+            name = config["network"]["name"]
+            if name not in NETWORKS:
+                raise DataError(f"this sampler has a network of its own ({name}): expected network=, received None")
+            network = build(
+                name, seed, noise_dim=self.noise_dim, dim=self.dim, condition=condition,
+                width=config["network"]["width"], depth=config["network"]["depth"],
+            )  # fmt: skip
+        self.network = network
+        self.register_buffer("mean", torch.zeros(self.shape))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("radius", torch.ones(()))
+        if config["calibrated"]:
+            self.set_calibration(torch.eye(self.dim), torch.zeros(self.dim))
+        if condition and "labels" in condition:
+            self.register_buffer("labels", torch.tensor(condition["labels"], dtype=torch.long))
+        elif condition:
+            self.register_buffer("condition_mean", torch.zeros(condition["dim"]))
+            self.register_buffer("condition_scale", torch.ones(condition["dim"]))
+        self.eval()
+
+    @property
+    def noise_dim(self) -> int:
+        """Dimension of the noise."""
+        return int(self._config["noise_dim"])
+
+    @property
+    def dim(self) -> int:
+        """How many numbers one sample has."""
+        dim = 1
+        for size in self.shape:
+            dim *= size
+        return dim
+
+    @property
+    def condition(self) -> dict[str, Any] | None:
+        """What a sample is conditioned on: {"labels": [...]}, {"dim": c}, or None."""
+        return self._config["condition"]
+
+    def set_calibration(self, matrix: Tensor, offset: Tensor) -> None:
+        """Apply y ↦ A y + b to every sample from now on (see `imle.calibration`)."""
+        self.register_buffer("matrix", matrix.to(self.mean))
+        self.register_buffer("offset", offset.to(self.mean))
+        self._config["calibrated"] = True
+
+    def forward(self, noise: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Map noise to samples.
+
+        Args:
+            noise: (B, noise_dim).
+            condition: (B,) labels or (B, c) vectors, for a conditional sampler.
+
+        Returns:
+            (B, d), or (B, …) for a model of another shape.
+
+        Raises:
+            ValueError: for a condition that is missing or not wanted.
+        """
+        encoded = self._encode(condition)
+        output = self.network(noise) if encoded is None else self.network(noise, encoded)
+        output = self._to_sphere(self.mean + self.scale * output)
+        if self._config["calibrated"]:
+            output = self._to_sphere(output @ self.matrix.T + self.offset)
+        return output
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, seed: int = 0, condition: Any = None, batch_size: int | None = None, start: int = 0
+    ) -> Tensor:
+        """Draw samples ``start … start + n − 1`` of a seed.
+
+        Sample k of a seed has the same bits whatever n, start and batch_size.
+
+        Args:
+            n: how many, ≥ 0.
+            seed: which sequence, 0 … 2⁶⁴ − 1.
+            condition: one label or one (c,) vector for all, or n labels or (n, c) vectors.
+            batch_size: samples kept on the device before they are moved to memory; None: all.
+            start: index of the first sample, ≥ 0.
+
+        Returns:
+            (n, d) float32 on the CPU, or (n, …) for a model of another shape.
+
+        Raises:
+            ValueError: for a negative n or start, or a condition that does not fit.
+        """
+        if n < 0 or start < 0 or (batch_size is not None and batch_size < 1):
+            raise ValueError(f"expected n >= 0, start >= 0, batch_size >= 1, received {n}, {start}, {batch_size}")
+        conditions = self.conditions_for(condition, n)
+        was_training = self.training
+        self.eval()
+        samples = torch.empty(n, *self.shape)
+        block = VECTOR_BLOCK if len(self.shape) == 1 else OTHER_BLOCK
+        done: list[Tensor] = []
+        written = held = 0
+        for first in range(start - start % block, start + n, block):
+            noise = sample_noise(seed, first, block, self.noise_dim).to(self.mean.device)
+            # Rows outside the range are computed and dropped: a block always has the same shape.
+            wanted = torch.arange(first, first + block).clamp(start, start + n - 1) - start
+            part = self(noise, None if conditions is None else conditions[wanted].to(self.mean.device))
+            done.append(part[max(start - first, 0) : start + n - first].float())
+            held += len(done[-1])
+            if (batch_size is not None and held >= batch_size) or first + block >= start + n:
+                samples[written : written + held] = torch.cat(done)
+                written, held, done = written + held, 0, []
+        self.train(was_training)
+        return samples
+
+    def to_config(self) -> dict[str, Any]:
+        """JSON-able facts from which `from_config` makes the same sampler, weights aside."""
+        return json.loads(json.dumps({"library": "imle", "format": FORMAT, **self._config}))
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], network: nn.Module | None = None) -> Self:
+        """A sampler with fresh weights; ``load_state_dict`` brings the trained ones."""
+        return cls(config, network)
+
+    def interpolate(self, start: Tensor, end: Tensor, steps: int, condition: Any = None) -> Tensor:
+        """Samples on the way from one noise to another.
+
+        Args:
+            start: (noise_dim,), for instance from `imle.noise.sample_noise` or `nearest_noise`.
+            end: (noise_dim,).
+            steps: how many samples, both ends included, ≥ 2.
+            condition: see `sample`.
+
+        Returns:
+            (steps, d) float32 on the CPU.
+
+        Raises:
+            ValueError: for fewer than two steps, or noise of another shape.
+        """
+        check_integer("steps", steps, 2)
+        for noise in (start, end):
+            if tuple(noise.shape) != (self.noise_dim,):
+                raise ValueError(f"expected noise of shape ({self.noise_dim},), received {tuple(noise.shape)}")
+        conditions = self.conditions_for(condition, steps)
+        with torch.no_grad():
+            noise = between(start.float().cpu(), end.float().cpu(), steps).to(self.mean.device)
+            samples: Tensor = self(noise, None if conditions is None else conditions.to(self.mean.device))
+        return samples.float().cpu()
+
+    def nearest_noise(self, z: Tensor, steps: int = 200, seed: int = 0, condition: Any = None) -> Tensor:
+        """Noise that is mapped as near as can be found to each point.
+
+        Args:
+            z: (B, d) points, or (B, …) for a model of another shape.
+            steps: steps of descent from the nearest of 4,096 samples, ≥ 0.
+            seed: of those samples.
+            condition: see `sample`.
+
+        Returns:
+            (B, noise_dim) float32 on the CPU; ``sampler(noise)`` are the points reached.
+
+        Raises:
+            ValueError: for points of another shape, or that are not finite.
+        """
+        check_integer("steps", steps, 0)
+        z = z.detach().float()
+        if z.ndim < 2 or tuple(z.shape[1:]) != self.shape or len(z) == 0 or not torch.isfinite(z).all():
+            raise ValueError(
+                f"expected finite points (B, {', '.join(map(str, self.shape))}), received {tuple(z.shape)}"
+            )
+        return nearest_noise(self, z, self.conditions_for(condition, len(z)), steps, seed)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write config.json and model.safetensors, each whole or not at all.
+
+        Args:
+            directory: made where it is missing.
+        """
+        hub.save(directory, self.to_config(), self.state_dict())
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, revision: str | None = None, network: nn.Module | None = None
+    ) -> Self:
+        """Load a sampler from a folder, or from the Hugging Face Hub.
+
+        Args:
+            source: a folder, or a Hub id such as ``user/name`` where no such folder exists.
+            revision: branch, tag or commit on the Hub.
+            network: for a sampler whose network is the caller's own.
+
+        Returns:
+            The sampler, in eval mode on the CPU.
+
+        Raises:
+            DataError: if files are missing or damaged, with every missing and unexpected weight.
+        """
+        config, tensors = hub.load(source, revision)
+        sampler = cls.from_config(config, network)
+        try:
+            sampler.load_state_dict(tensors, strict=True)
+        except RuntimeError as error:
+            raise DataError(f"the weights in {source} do not fit its config.json: {error}") from error
+        return sampler
+
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
+        """Upload config.json and model.safetensors to the Hugging Face Hub.
+
+        Args:
+            repo_id: ``user/name``, made where it is missing.
+            private: whether a new repository is private; None: as the account's settings say.
+            token: for the Hub; None: the one that is stored.
+
+        Returns:
+            The address of the commit.
+        """
+        return hub.push(repo_id, self.to_config(), self.state_dict(), private, token)
+
+    def _to_sphere(self, output: Tensor) -> Tensor:
+        if not self._config["sphere"]:
+            return output
+        return self.radius * nn.functional.normalize(output, dim=-1)
+
+    def _encode(self, condition: Tensor | None) -> Tensor | None:
+        """What the network sees: label indices or standardised vectors; a caller's model sees them as they are."""
+        if (condition is None) != (self.condition is None):
+            raise ValueError(f"expected condition to fit {self.condition}, received {_shape(condition)}")
+        if condition is None or self.condition is None or self._config["network"]["name"] == "model":
+            return condition
+        if "labels" in self.condition:
+            return torch.searchsorted(self.labels, condition.contiguous())
+        return (condition - self.condition_mean) / self.condition_scale
+
+    def conditions_for(self, condition: Any, n: int) -> Tensor | None:
+        """One condition for each of n samples, checked.
+
+        Args:
+            condition: one label or one (c,) vector for all, or n labels or (n, c) vectors; None for none.
+            n: how many.
+
+        Returns:
+            (n,) int64 labels, (n, c) float32 vectors, or None.
+
+        Raises:
+            ValueError: for a condition that is missing, not wanted, of another shape or unknown.
+        """
+        if self.condition is None:
+            if condition is not None:
+                raise ValueError("expected no condition: this sampler was fitted without, received one")
+            return None
+        labels = self.condition.get("labels")
+        wanted = "a label or n labels" if labels is not None else f"a ({self.condition['dim']},) vector or n of them"
+        if condition is None:
+            raise ValueError(f"expected condition: {wanted}, received None")
+        values = condition if isinstance(condition, Tensor) else as_tensor(np.asarray(condition))
+        if labels is not None and (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool):
+            raise ValueError(f"condition: expected integer labels, received {values.dtype}")
+        one = () if labels is not None else (self.condition["dim"],)
+        if tuple(values.shape) not in (one, (n, *one)):
+            raise ValueError(f"condition: expected {wanted} with n = {n}, received shape {tuple(values.shape)}")
+        if labels is not None:
+            unknown = sorted(set(values.flatten().tolist()) - set(labels))
+            if unknown:
+                raise ValueError(f"condition: expected one of the labels {_few(labels)}, received {_few(unknown)}")
+        elif not torch.isfinite(values).all():
+            raise ValueError("condition: expected finite numbers, received NaN or Inf")
+        return values.to(torch.long if labels is not None else torch.float32).cpu().expand(n, *one)
+
+
+def _checked(config: dict[str, Any]) -> dict[str, Any]:
+    known = {"noise_dim", "shape", "network", "sphere", "calibrated", "condition"}
+    facts = {k: v for k, v in config.items() if k not in ("library", "format")}
+    if config.get("format", FORMAT) != FORMAT or set(facts) != known:
+        raise DataError(
+            f"expected a sampler config of format {FORMAT} with {sorted(known)}, received format "
+            f"{config.get('format')} with {sorted(facts)}"
+        )
+    return facts
+
+
+def _few(values: list[int]) -> str:
+    return ", ".join(map(str, values[:12])) + (" …" if len(values) > 12 else "")
+
+
+def _shape(condition: Tensor | None) -> str:
+    return "none" if condition is None else f"shape {tuple(condition.shape)}"

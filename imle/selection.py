@@ -1,0 +1,138 @@
+"""Which examples get a new sample, and which samples nobody may have."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from imle.checks import check_choice, check_integer, check_number
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Every:
+    """Re-match all examples every ``epochs`` epochs: vanilla IMLE (Li & Malik 2018, algorithm 1).
+
+    Args:
+        epochs: epochs that one assignment lasts, ≥ 1.
+
+    Raises:
+        ValueError: for a number of epochs below 1.
+    """
+
+    epochs: int = 1
+
+    def __post_init__(self) -> None:
+        check_integer("Every.epochs", self.epochs, 1)
+
+
+@dataclass(frozen=True)
+class EachBatch:
+    """Match every minibatch anew, against a pool of its own drawn right before its gradient step.
+
+    This is how conditional policies are trained (Rana et al., IMLE Policy, RSS 2025). The pool of a batch of B examples
+    has ``pool`` · B samples.
+    """
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Re-match an example when its own sample has come close enough (Aghabozorgi, Peng, Li, ICML 2023).
+
+    Example i is due once ‖xᵢ − T(eᵢ)‖ ≤ τᵢ, and gets τᵢ ← (1 − shrink) · ‖xᵢ − T(eᵢ)‖. Here the distance in that update
+    is the one *after* re-selection, to the newly chosen sample. The authors' released program takes the distance
+    *before* re-selection, so that an example is due again at once where its new sample already lies below τᵢ.
+
+    Args:
+        shrink: how much closer a sample must come before its example is due again, 0 < shrink < 1.
+        min_age: epochs that an assignment lasts at least, ≥ 1.
+        max_age: epochs after which an example is due whatever its distance, ≥ min_age.
+
+    Raises:
+        ValueError: for a value out of range.
+    """
+
+    shrink: float = 0.1
+    min_age: int = 1
+    max_age: int = 10
+
+    def __post_init__(self) -> None:
+        check_number("Adaptive.shrink", self.shrink, 0, 0.999, open_low=True)
+        check_integer("Adaptive.min_age", self.min_age, 1)
+        check_integer("Adaptive.max_age", self.max_age, self.min_age)
+
+    def due(self, distances: "Tensor", thresholds: "Tensor", age: "Tensor") -> "Tensor":
+        """Which examples are re-matched now.
+
+        Args:
+            distances: (N,) from each example to its sample as the network maps it now.
+            thresholds: (N,) the τᵢ.
+            age: (N,) epochs since each example was matched.
+
+        Returns:
+            (N,) bool.
+        """
+        reached = (distances <= thresholds) & (age >= self.min_age)
+        return reached | (age >= self.max_age)
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Leave samples out of the pool that lie within ε of an example (RS-IMLE: Vashist, Peng, Li, ECCV 2024).
+
+    Exactly one of ``eps``, ``quantile`` and ``rate`` says what ε is.
+
+    Args:
+        eps: ε itself, a Euclidean distance in search space, > 0.
+        quantile: ε is this quantile of the distances sample → nearest example in every pool, 0 < quantile < 1, so that
+            this share of each pool is rejected.
+        rate: ε is carried from round to round and steered until this share of a pool is rejected, 0 < rate < 1; it
+            changes smoothly where a quantile follows every pool.
+        own: an example refuses only samples near itself, not those near others (Rana et al., IMLE Policy, RSS 2025).
+        all_rejected: when nothing is left: ``keep_pool`` uses the whole pool this once, ``keep_match`` leaves examples
+            with the samples that they have (with the whole pool where they have none yet), ``error`` stops.
+
+    Raises:
+        ValueError: for a value out of range, or none or several of eps, quantile and rate.
+    """
+
+    eps: float | None = None
+    quantile: float | None = None
+    rate: float | None = None
+    own: bool = False
+    all_rejected: str = "keep_pool"
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("eps", "quantile", "rate") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"Reject: expected exactly one of eps, quantile and rate, received {given or 'none'}")
+        if self.eps is not None:
+            check_number("Reject.eps", self.eps, 0, open_low=True)
+        for name in ("quantile", "rate"):
+            if getattr(self, name) is not None:
+                check_number(f"Reject.{name}", getattr(self, name), 0, 0.999, open_low=True)
+        check_choice("Reject.all_rejected", self.all_rejected, ("keep_pool", "keep_match", "error"))
+
+    def threshold(self, distances: "Tensor", carried: float) -> float:
+        """ε for one pool.
+
+        Args:
+            distances: (m,) from each candidate to its nearest example.
+            carried: ε of the round before, 0 before the first.
+        """
+        if self.eps is not None:
+            return self.eps
+        if self.rate is not None and carried > 0:
+            return carried
+        share = self.rate if self.quantile is None else self.quantile
+        assert share is not None
+        # Just above the last candidate that is rejected, which has the rank share · m.
+        rank = max(round(share * len(distances)), 1)
+        return float(distances.kthvalue(rank).values) * (1 + 1e-6)
+
+    def steer(self, observed: float) -> float:
+        """The factor on a carried ε after a round in which this share of the candidates was rejected."""
+        assert self.rate is not None
+        off = (self.rate - observed) / self.rate
+        return math.exp(0.5 * max(-1.0, min(1.0, off)))

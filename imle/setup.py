@@ -1,0 +1,85 @@
+"""What a fit starts from: an untrained sampler, its loss, and the facts that a checkpoint must agree with."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imle.data import Conditions, Examples
+from imle.errors import DataError
+from imle.networks import NETWORKS, build
+from imle.noise import stream
+from imle.sampler import LatentSampler
+from imle.settings import IMLE
+
+INIT = 3  # what the random stream is for
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def make_sampler(
+    settings: IMLE, examples: Examples, conditions: Conditions | None, model: nn.Module | None
+) -> LatentSampler:
+    """An untrained sampler that starts at the data's mean and scale, or one around a caller's model.
+
+    Raises:
+        DataError: for examples that are no vectors where no model is given.
+    """
+    condition: dict[str, Any] | None = None
+    if conditions is not None and conditions.labels is not None:
+        condition = {"labels": conditions.labels.tolist()}
+    elif conditions is not None:
+        condition = {"dim": int(conditions.values.shape[1])}
+    facts: dict[str, Any] = {
+        "noise_dim": settings.noise_dim, "shape": list(examples.shape), "calibrated": False, "condition": condition,
+        "sphere": False, "network": {"name": "model"},
+    }  # fmt: skip
+    if model is not None:
+        return LatentSampler(facts, model)
+    if len(examples.shape) != 1:
+        raise DataError(f"examples: expected (N, d), or a model= of their own, received (N, {examples.shape})")
+    if settings.network == "reference" and (examples.n < 2 or settings.batch_size < 2):
+        raise DataError("network reference: expected at least 2 examples a batch, because batch norm needs them")
+    name = settings.network if isinstance(settings.network, str) else "custom"
+    facts["network"] = {"name": name, "width": settings.width, "depth": settings.depth}
+    facts["sphere"] = examples.radius is not None
+    network = build(
+        NETWORKS[settings.network] if isinstance(settings.network, str) else settings.network,
+        int(torch.randint(2**62, (), generator=stream(settings.seed, INIT))),
+        noise_dim=settings.noise_dim, dim=examples.dim, width=settings.width, depth=settings.depth, condition=condition,
+    )  # fmt: skip
+    sampler = LatentSampler(facts, network)
+    sampler.mean.copy_(examples.mean)
+    sampler.scale.fill_(math.sqrt(examples.variance / examples.dim))
+    sampler.radius.fill_(examples.radius or 1.0)
+    if conditions is not None and conditions.labels is None:
+        sampler.condition_mean.copy_(conditions.values.mean(0))
+        sampler.condition_scale.copy_(conditions.values.std(0, unbiased=False).clamp_min(1e-6))
+    return sampler
+
+
+def relative_squared_error(examples: Examples) -> Loss:
+    """‖output − target‖² over the data's total variance, one value an example."""
+    scale = examples.variance or 1.0
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        return (output - target).square().flatten(1).sum(1) / scale
+
+    return loss
+
+
+def describe(
+    settings: IMLE, examples: Examples, conditions: Conditions | None, *, weights: Tensor | None, **callables: Any
+) -> dict[str, Any]:
+    """What must be the same when a fit goes on: all settings but epochs, and the data by their hashes."""
+    facts = settings.to_dict()
+    del facts["epochs"]
+    facts["examples"] = f"{[examples.n, *examples.shape]} {examples.fingerprint}"
+    facts["condition"] = None if conditions is None else conditions.fingerprint
+    facts["weights"] = None if weights is None else hashlib.sha256(weights.cpu().numpy().tobytes()).hexdigest()
+    for name, value in callables.items():
+        facts[name] = None if value is None else getattr(value, "__qualname__", type(value).__qualname__)
+    return facts

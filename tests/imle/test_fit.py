@@ -1,0 +1,289 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import imle
+from imle.checkpoint import Checkpoints
+from imle.errors import DataError, DivergedError, ResumeError
+
+SMALL = imle.IMLE(epochs=4, noise_dim=4, width=16, depth=1, batch_size=32, seed=3)
+
+
+class Stop(Exception):
+    pass
+
+
+class Rows:
+    """A watcher that keeps the rows, and stops the fit after some minibatches as a crash would."""
+
+    def __init__(self, stop_after: int | None = None):
+        self.rows: list[dict] = []
+        self.left = stop_after
+
+    def step(self, epoch, epochs, done, total, loss):
+        assert 1 <= epoch <= epochs
+        assert 0 < done <= total
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise Stop
+
+    def epoch(self, row):
+        self.rows.append(json.loads(json.dumps(row)))
+
+
+def same(a: imle.LatentSampler, b: imle.LatentSampler) -> bool:
+    one, two = a.state_dict(), b.state_dict()
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def timeless(rows):
+    return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows]
+
+
+VARIANTS = {
+    "vanilla": {},
+    "every3": {"refresh": imle.Every(3)},
+    "adaptive": {"refresh": imle.Adaptive(shrink=0.05, max_age=3)},
+    "batch": {"refresh": imle.EachBatch()},
+    "reference": {"network": "reference"},
+    "rejecting": {"reject": imle.Reject(rate=0.1), "perturb": 0.05},
+    "both": {"direction": 0.5},
+    "no_average": {"ema": 0.0, "calibrate": False},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("stop_after", [1, 6, 13])
+def test_a_resumed_fit_ends_like_an_uninterrupted_one(name, stop_after, ring, tmp_path):
+    settings = dataclasses.replace(SMALL, **VARIANTS[name])
+    whole = settings.fit(ring)
+    checkpoints = Checkpoints(tmp_path, every_seconds=0.0)
+    first = Rows(stop_after)
+    with pytest.raises(Stop):
+        settings.fit(ring, checkpoints=checkpoints, watcher=first)
+    second = Rows()
+    resumed = settings.fit(ring, checkpoints=Checkpoints(tmp_path, every_seconds=1e9), watcher=second)
+    assert same(whole, resumed)
+    assert timeless(resumed.history) == timeless(whole.history)
+    assert timeless(first.rows + second.rows) == timeless(whole.history)
+
+
+def test_a_finished_fit_returns_at_once_and_more_epochs_go_on(ring, tmp_path):
+    done = SMALL.fit(ring, checkpoints=Checkpoints(tmp_path))
+    watcher = Rows()
+    assert same(done, SMALL.fit(ring, checkpoints=Checkpoints(tmp_path), watcher=watcher))
+    assert watcher.rows == []
+    longer = dataclasses.replace(SMALL, epochs=6).fit(ring, checkpoints=Checkpoints(tmp_path), watcher=watcher)
+    assert [row["epoch"] for row in watcher.rows] == [5, 6]
+    assert longer.history[:4] == done.history
+    with pytest.raises(ResumeError, match="epochs: expected at least the 6"):
+        SMALL.fit(ring, checkpoints=Checkpoints(tmp_path))
+
+
+def test_other_settings_or_data_do_not_resume(ring, tmp_path):
+    SMALL.fit(ring, checkpoints=Checkpoints(tmp_path))
+    with pytest.raises(ResumeError, match=r"lr was 0.001, now 0.01"):
+        dataclasses.replace(SMALL, lr=0.01).fit(ring, checkpoints=Checkpoints(tmp_path))
+    with pytest.raises(ResumeError, match="examples was"):
+        SMALL.fit(ring + 1, checkpoints=Checkpoints(tmp_path))
+    with pytest.raises(ResumeError, match="weights was None"):
+        SMALL.fit(ring, weights=torch.ones(len(ring)), checkpoints=Checkpoints(tmp_path))
+
+
+def test_rows_have_what_a_reader_needs(ring):
+    watcher = Rows()
+    SMALL.fit(ring, watcher=watcher)
+    assert set(watcher.rows[0]) == {
+        "epoch", "loss", "lr", "mean_distance", "median_distance", "max_distance", "distinct_share",
+        "seconds_generate", "seconds_search", "seconds_train", "seconds",
+    }  # fmt: skip
+    assert [r["epoch"] for r in watcher.rows] == [1, 2, 3, 4]
+    for row in watcher.rows:
+        assert 0 < row["median_distance"] <= row["max_distance"]
+        assert 0 < row["distinct_share"] <= 1
+        assert 0 < row["lr"] <= SMALL.lr
+
+
+def test_the_first_row_measures_distances_to_the_untrained_pool(ring):
+    """Row 1 is the distance to the nearest of 2N samples of the network as it was initialised, by brute force."""
+    from imle.data import Examples
+    from imle.noise import stream
+    from imle.pool import POOL
+    from imle.setup import make_sampler
+
+    watcher = Rows()
+    SMALL.fit(ring, watcher=watcher)
+    sampler = make_sampler(SMALL, Examples(ring), None, None)
+    noise = torch.randn(240, 4, generator=stream(SMALL.seed, POOL, 1, 0, 0))
+    with torch.no_grad():
+        distances, index = torch.cdist(ring, sampler(noise)).min(1)
+    assert watcher.rows[0]["mean_distance"] == pytest.approx(float(distances.mean()), rel=1e-4)
+    assert watcher.rows[0]["max_distance"] == pytest.approx(float(distances.max()), rel=1e-4)
+    assert watcher.rows[0]["distinct_share"] == pytest.approx(len(index.unique()) / 120)
+
+
+def test_fitting_brings_samples_to_every_example(ring):
+    few = dataclasses.replace(SMALL, epochs=1, calibrate=False).fit(ring)
+    many = dataclasses.replace(SMALL, epochs=60, calibrate=False).fit(ring)
+    far, near = (torch.cdist(ring, s.sample(1000)).min(1).values.mean() for s in (few, many))
+    assert near < 0.6 * far
+
+
+def test_data_on_a_sphere_gives_samples_on_it(sphere):
+    samples = SMALL.fit(sphere).sample(300, seed=4)
+    assert torch.allclose(samples.norm(dim=1), torch.tensor(3.0), atol=1e-4)
+
+
+def test_calibration_matches_mean_and_covariance(ring):
+    plain = dataclasses.replace(SMALL, epochs=1, calibrate=False).fit(ring).sample(20_000, seed=9)
+    matched = dataclasses.replace(SMALL, epochs=1).fit(ring).sample(20_000, seed=9)
+    target = torch.cov(ring.T, correction=0)
+    assert (torch.cov(matched.T) - target).norm() < 0.05 * target.norm() < (torch.cov(plain.T) - target).norm()
+    assert (matched.mean(0) - ring.mean(0)).norm() < 0.03
+
+
+def test_the_fit_is_a_function_of_its_seed_alone(ring):
+    torch.manual_seed(5)
+    one = SMALL.fit(ring)
+    torch.manual_seed(6)
+    before = torch.get_rng_state()
+    two = SMALL.fit(ring.numpy().astype(np.float64))
+    assert same(one, two)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not same(one, dataclasses.replace(SMALL, seed=4).fit(ring))
+
+
+def test_scale_and_place_of_the_data_do_not_matter(ring):
+    """Data 1000 times larger and far from zero gives samples as good."""
+    plain = dataclasses.replace(SMALL, epochs=20).fit(ring)
+    moved = dataclasses.replace(SMALL, epochs=20).fit(ring * 1000 + 5000)
+    distances = [
+        torch.cdist(x, s.sample(500)).min(1).values.mean() for x, s in ((ring, plain), (ring * 1000 + 5000, moved))
+    ]
+    assert float(distances[1]) / 1000 == pytest.approx(float(distances[0]), rel=0.2)
+
+
+def test_weights_pull_the_fit(ring):
+    ring = ring - ring.mean(0)
+    right = (ring[:, 0] > 0).float()
+    sampler = dataclasses.replace(SMALL, epochs=30).fit(ring, weights=right)
+    assert (sampler.sample(500)[:, 0] > -0.2).float().mean() > 0.8
+    assert same(sampler, dataclasses.replace(SMALL, epochs=30).fit(ring, weights=7 * right))
+
+
+def test_divergence_stops_before_anything_bad_is_committed(ring, tmp_path):
+    good = Checkpoints(tmp_path, every_seconds=0.0)
+
+    def loss(output, target):
+        errors = (output - target).square().sum(1)
+        loss.calls += 1
+        return errors * (float("nan") if loss.calls == 11 else 1.0)
+
+    loss.calls = 0
+    with pytest.raises(DivergedError, match="epoch 3"):
+        SMALL.fit(ring, loss=loss, checkpoints=good)
+    kept = good.latest()
+    assert kept is not None
+    assert kept.facts["step"] == 10
+    assert all(torch.isfinite(v).all() for k, v in kept.tensors.items() if k.startswith("network"))
+
+
+def test_a_callable_network_and_a_model_of_images(ring):
+    def small(noise_dim, dim, width, depth, condition):
+        return torch.nn.Sequential(torch.nn.Linear(noise_dim, width), torch.nn.Tanh(), torch.nn.Linear(width, dim))
+
+    sampler = dataclasses.replace(SMALL, network=small).fit(ring)
+    assert sampler.sample(5).shape == (5, 3)
+
+    images = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (1, 4, 4)))
+    before = model[0].weight.clone()
+    sampler = SMALL.fit(
+        images, model=model, features=lambda b: b.mean((1, 2)), loss=lambda a, b: (a - b).abs().mean((1, 2, 3))
+    )
+    assert sampler.sample(7).shape == (7, 1, 4, 4)
+    assert not torch.equal(before, model[0].weight)
+    assert sampler.network is model
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs: expected an integer >= 1, received 0"),
+        ({"epochs": True}, "epochs"),
+        ({"lr": float("nan")}, "lr"),
+        ({"lr": 0.0}, "lr: expected a finite number > 0"),
+        ({"pool": -1.0}, "pool"),
+        ({"pool_size": 0}, "pool_size"),
+        ({"direction": 1.5}, "direction: expected a finite number >= 0 and <= 1"),
+        ({"ema": 1.0}, "ema"),
+        ({"network": "gan"}, "network: expected one of residual, reference, received 'gan'"),
+        ({"search": "hnsw"}, "search: expected one of"),
+        ({"refresh": 3}, "refresh: expected imle.Every"),
+        ({"reject": 0.1}, "reject: expected None or imle.Reject"),
+        ({"seed": -1}, "seed"),
+        ({"perturb": "x"}, "perturb"),
+    ],
+)  # fmt: skip
+def test_settings_are_checked(changes, message):
+    with pytest.raises(ValueError, match=message):
+        imle.IMLE(**changes)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(0, 3), r"received shape \(0, 3\)"),
+        (torch.zeros(5), r"received shape \(5,\)"),
+        (torch.zeros(5, 0), "received shape"),
+        (torch.zeros(5, 2, 2), "model="),
+        (torch.zeros(5, 2, dtype=torch.complex64), "received torch.complex64"),
+        (np.array([["a", "b"]]), "received <U1"),
+        (np.array([[object()]]), "received object"),
+        (np.ones((3, 2), bool), "received bool"),
+        (np.array([[1.0, 2.0], [np.nan, 0.0]]), "row 1"),
+        (np.array([[1.0, 2.0], [1e300, 0.0]]), "row 1"),
+    ],
+)
+def test_bad_examples_are_refused(x, message):
+    with pytest.raises(DataError, match=message):
+        SMALL.fit(x)
+
+
+@pytest.mark.parametrize("weights", [torch.ones(3), -torch.ones(120), torch.zeros(120), torch.full((120,), torch.nan)])
+def test_bad_weights_are_refused(weights, ring):
+    with pytest.raises(DataError, match="weights"):
+        SMALL.fit(ring, weights=weights)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int8, np.uint16, np.int64, ">f4"])
+def test_other_number_types_are_used_as_float32(dtype, ring):
+    array = (ring.numpy() * 50).round().astype(dtype)
+    assert same(SMALL.fit(array), SMALL.fit(array.astype(np.float32)))
+
+
+@pytest.mark.parametrize(
+    "x",
+    [torch.ones(1, 3), torch.ones(50, 3) * 2, torch.arange(6.0).view(2, 3).repeat(20, 1)],
+    ids=["one", "constant", "two"],
+)
+def test_degenerate_examples_give_samples_near_them(x):
+    samples = dataclasses.replace(SMALL, epochs=30, pool=20.0).fit(x).sample(200)
+    assert torch.isfinite(samples).all()
+    assert torch.cdist(x, samples).min(1).values.max() < 0.5
+
+
+def test_pools_too_small(ring):
+    with pytest.raises(ValueError, match="at least one candidate"):
+        dataclasses.replace(SMALL, pool=0.001).fit(ring)
+    with pytest.warns(UserWarning, match="60 candidates for 120 examples"):
+        dataclasses.replace(SMALL, pool=0.5).fit(ring)
+
+
+def test_the_sampler_refuses_reference_with_one_example():
+    with pytest.raises(DataError, match="batch norm"):
+        imle.IMLE.reference(epochs=1).fit(torch.ones(1, 3))

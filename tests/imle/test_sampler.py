@@ -1,0 +1,127 @@
+import json
+
+import pytest
+import torch
+
+import imle
+from imle.errors import DataError
+
+SMALL = imle.IMLE(epochs=2, noise_dim=4, width=16, depth=1, batch_size=32)
+
+
+@pytest.fixture
+def sampler(sphere):
+    return SMALL.fit(sphere)
+
+
+def test_sample_k_of_a_seed_is_the_same_in_every_request(sampler):
+    whole = sampler.sample(700, seed=5)
+    assert whole.dtype == torch.float32
+    assert whole.shape == (700, 6)
+    for start, n, batch_size in [
+        (0, 1, None),
+        (0, 257, 3),
+        (255, 2, 1),
+        (256, 256, None),
+        (300, 400, 64),
+        (699, 1, 1000),
+    ]:
+        assert torch.equal(sampler.sample(n, seed=5, start=start, batch_size=batch_size), whole[start : start + n])
+    assert sampler.sample(0).shape == (0, 6)
+    assert not torch.equal(sampler.sample(700, seed=6), whole)
+
+
+def test_a_saved_sampler_is_the_same(sampler, tmp_path):
+    sampler.save_pretrained(tmp_path / "s")
+    assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["config.json", "model.safetensors"]
+    loaded = imle.LatentSampler.from_pretrained(tmp_path / "s")
+    assert torch.equal(loaded.sample(300, seed=2), sampler.sample(300, seed=2))
+    assert loaded.dim == 6
+    assert loaded.noise_dim == 4
+    again = imle.LatentSampler.from_config(sampler.to_config())
+    again.load_state_dict(sampler.state_dict())
+    assert torch.equal(again.sample(300, seed=2), sampler.sample(300, seed=2))
+
+
+def test_forward_is_what_sample_uses(sampler):
+    from imle.noise import sample_noise
+
+    with torch.no_grad():
+        assert torch.allclose(sampler(sample_noise(8, 0, 20, 4)), sampler.sample(20, seed=8), atol=1e-5)
+
+
+def test_damaged_folders_are_data_errors(sampler, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"expected config\.json"):
+        imle.LatentSampler.from_pretrained(tmp_path / "empty")
+    folder = tmp_path / "s"
+    sampler.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "noise_dim": 5}))
+    with pytest.raises(DataError, match=r"network\.enter\.weight"):
+        imle.LatentSampler.from_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps({**config, "format": 99}))
+    with pytest.raises(DataError, match="format 99"):
+        imle.LatentSampler.from_pretrained(folder)
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(DataError):
+        imle.LatentSampler.from_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(DataError, match="cannot read a model"):
+        imle.LatentSampler.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("kwargs", [{"n": -1}, {"n": 1, "start": -1}, {"n": 1, "batch_size": 0}, {"n": 1, "seed": -1}])
+def test_bad_requests(sampler, kwargs):
+    with pytest.raises(ValueError, match="expected"):
+        sampler.sample(**kwargs)
+
+
+def test_no_condition_for_an_unconditional_sampler(sampler):
+    with pytest.raises(ValueError, match="without"):
+        sampler.sample(3, condition=1)
+
+
+@pytest.fixture
+def labelled(ring):
+    labels = torch.where(ring[:, 0] > 0, 7, -2)
+    return imle.IMLE(epochs=80, noise_dim=4, width=32, depth=1, batch_size=32).fit(ring, condition=labels)
+
+
+def test_labels_steer_the_samples(labelled, tmp_path):
+    assert (labelled.sample(300, condition=7)[:, 0] > -0.2).float().mean() > 0.9
+    assert (labelled.sample(300, condition=-2)[:, 0] < 0.2).float().mean() > 0.9
+    mixed = torch.tensor([7, -2] * 200)
+    both = labelled.sample(400, seed=3, condition=mixed)
+    assert torch.equal(both[::2], labelled.sample(400, seed=3, condition=7)[::2])
+    assert torch.equal(labelled.sample(100, seed=3, start=300, condition=mixed[300:]), both[300:])
+    labelled.save_pretrained(tmp_path)
+    assert torch.equal(imle.LatentSampler.from_pretrained(tmp_path).sample(400, seed=3, condition=mixed), both)
+
+
+@pytest.mark.parametrize("condition", [None, 3, 7.0, [7, -2, 7], [[7, -2]], "7", True])
+def test_bad_labels(labelled, condition):
+    with pytest.raises((ValueError, TypeError)):
+        labelled.sample(2, condition=condition)
+
+
+def test_vectors_steer_the_samples(ring):
+    sampler = imle.IMLE(epochs=60, noise_dim=4, width=32, depth=1, batch_size=32, pool=5.0).fit(
+        ring, condition=ring[:, :1]
+    )
+    samples = sampler.sample(len(ring), condition=ring[:, :1])
+    assert (samples[:, 0] - ring[:, 0]).abs().mean() < 0.3
+    assert sampler.sample(5, condition=[0.5]).shape == (5, 3)
+    for bad in (None, [0.5, 0.1], [float("nan")], 1):
+        with pytest.raises(ValueError, match="expected"):
+            sampler.sample(5, condition=bad)
+
+
+@pytest.mark.parametrize(
+    "condition", [torch.zeros(3, dtype=torch.long), torch.zeros(120), torch.zeros(120, 1, dtype=torch.long),
+                  torch.full((120, 2), torch.inf), torch.zeros(120, 0)]
+)  # fmt: skip
+def test_bad_conditions_at_fit(condition, ring):
+    with pytest.raises(DataError, match="condition"):
+        SMALL.fit(ring, condition=condition)

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from imle.atomic import flush
 from imle.errors import ResumeError
 
 Pixels = npt.NDArray[np.uint8]
@@ -81,11 +82,11 @@ def building(folder: Path) -> Iterator[Path]:
     try:
         yield scratch
         for path in (*scratch.iterdir(), scratch):
-            _flush(path)
+            flush(path)
         if folder.exists():
             folder.rmdir()  # an empty one; anything else is not ours to remove
         os.replace(scratch, folder)
-        _flush(folder.parent)
+        flush(folder.parent)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -192,20 +193,10 @@ def _write_csv(path: Path, columns: Sequence[str], lines: Iterable[Sequence[obje
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(lines)
-    _flush(scratch)
+    flush(scratch)
     os.replace(scratch, path)
 
 
 def _read_csv(path: Path) -> list[list[str]]:
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         return list(csv.reader(file))[1:]
-
-
-def _flush(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":  # pragma: no cover - Windows cannot open a folder
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from glann import generators
 from glann.latents import on_sphere
-from imle.checkpoint import module_tensors, unprefixed, write_atomically
+from imle.atomic import write_atomically
+from imle.checkpoint import module_tensors, unprefixed
 from imle.errors import DataError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from glann import info
 from glann.charts import SIDE, Chart, chart
 from glann.info import ModelFiles, RunFiles, StageFiles, amount, duration, number, size_text
 from glann.scan import show
-from imle.checkpoint import write_atomically
+from imle.atomic import write_atomically
 from imle.errors import DataError, Failure
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from imle.checkpoint import write_atomically
+from imle.atomic import write_atomically
 from imle.errors import BusyError, DataError, ResumeError
 
 RECORD = "run.toml"

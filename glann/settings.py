@@ -18,7 +18,7 @@ class GLOSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: int = Field(60, ge=1, le=100_000, description="passes over the images")
-    batch_size: int = Field(128, ge=1, le=65_536, description="images in one step")
+    batch_size: int = Field(64, ge=1, le=65_536, description="images in one step")
     latent_dim: int = Field(64, ge=1, le=4096, description="dimension of a latent")
     latent_init: Literal["pca", "noise"] = Field("pca", description="where the latents start")
     loss: str = Field("auto", description="perceptual distance, by name")
@@ -26,7 +26,7 @@ class GLOSettings(BaseModel):
     generator: str = Field("residual", description="latent -> image network, by name")
     generator_options: dict[str, Any] = Field(default_factory=dict, description="arguments of that network")
     lr: float = Field(1e-3, gt=0, le=1, description="Adam step size of the generator")
-    latent_lr: float = Field(3e-2, gt=0, le=1, description="Adam step size of the latents, whose norm is 1")
+    latent_lr: float = Field(2e-2, gt=0, le=1, description="Adam step size of the latents, whose norm is 1")
     beta1: float = Field(0.9, ge=0, lt=1, description="decay of Adam's first moment")
     beta2: float = Field(0.99, ge=0, lt=1, description="decay of Adam's second moment")
     decay: Literal["cosine", "step"] = Field("cosine", description="how the step sizes fall over the training")

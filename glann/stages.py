@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import BaseModel
 
 from glann.settings import GLOSettings, IMLESettings
-from imle.checkpoint import Checkpoints, write_atomically
+from imle.atomic import write_atomically
+from imle.checkpoint import Checkpoints
 from imle.console import Display
 from imle.errors import DataError
 from imle.journal import Journal

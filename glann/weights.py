@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from imle.atomic import sha256
 from imle.errors import DataError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def available() -> list[Row]:
     for name, trunk in TRUNKS.items():
         path = cached(name)
         if path not in states:
-            whole = path.is_file() and _sha256(path).startswith(trunk.digest)
+            whole = path.is_file() and sha256(path).startswith(trunk.digest)
             states[path] = "cached" if whole else "damaged" if path.is_file() else "missing"
         size = None if states[path] == "missing" else path.stat().st_size
         rows.append(Row(name, path, states[path], size, trunk.megabytes))
@@ -170,7 +171,7 @@ def fetch(name: str, report: Report | None = None, timeout: float = TIMEOUT_SECO
         DataError: if the server cannot be reached, answers with an error, goes silent, or sends something else.
     """
     path = cached(name)
-    if path.is_file() and _sha256(path).startswith(_trunk(name).digest):
+    if path.is_file() and sha256(path).startswith(_trunk(name).digest):
         return path
     url = f"{os.environ.get(URL_VARIABLE, '').rstrip('/') or DEFAULT_URL}/{path.name}"
     with _new_file(path) as file:
@@ -203,7 +204,7 @@ def import_file(path: str | Path, name: str | None = None) -> Path:
     wanted = [name] if name is not None else list(TRUNKS)
     expected = sorted({f"{_trunk(n).digest} ({_trunk(n).file})" for n in wanted})
     try:
-        digest = _sha256(source)
+        digest = sha256(source)
         match = next((n for n in wanted if digest.startswith(_trunk(n).digest)), None)
         if match is None:
             raise DataError(
@@ -316,11 +317,6 @@ def _new_file(path: Path) -> Iterator[IO[bytes]]:
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _trunk(name: str) -> TrunkFile:

@@ -13,13 +13,12 @@ class Assignment:
     """Which noise every example has committed to, and what the next round must know."""
 
     noise: Tensor  # (N, noise_dim)
-    distance: Tensor  # (N,) from example to sample when last looked at, Euclidean in search space
+    distance: Tensor  # (N,) from example to sample at the last matching, Euclidean in search space
     candidate: Tensor  # (N,) int64, which of all draws of the fit the noise was
     age: Tensor  # (N,) int64, epochs since the last matching
-    threshold: Tensor  # (N,) τ of `Adaptive`
     swapped_noise: Tensor  # (S, noise_dim) samples that are pulled to their nearest example
     swapped_example: Tensor  # (S,) int64, that example
-    eps: Tensor  # () float64, ε of a steered `Reject`, 0 before the first round
+    eps: Tensor  # () float64, ε of `Reject` at the last pool, 0 before the first
     drawn: Tensor  # () int64, candidates drawn so far
 
     @classmethod
@@ -30,7 +29,6 @@ class Assignment:
             distance=torch.full((n,), torch.inf, device=device),
             candidate=torch.full((n,), -1, device=device),
             age=torch.full((n,), NEVER, device=device),
-            threshold=torch.zeros(n, device=device),
             swapped_noise=torch.zeros(0, noise_dim, device=device),
             swapped_example=torch.zeros(0, dtype=torch.long, device=device),
             eps=torch.zeros((), dtype=torch.float64),

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from imle.data import Conditions, Examples
+from imle.conditions import Conditions
+from imle.data import Examples
 from imle.noise import stream
 from imle.sampler import LatentSampler
 
@@ -24,10 +25,10 @@ def moments(slabs: Iterable[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tens
     count, total, product = 0.0, torch.zeros(()), torch.zeros(())
     shift: Tensor | None = None
     for rows, weights in slabs:
-        rows = rows.double()
+        rows = rows.cpu().double()
         shift = rows.mean(0) if shift is None else shift
         centred = rows - shift  # keeps the squares small where the mean is far from zero
-        scaled = centred if weights is None else centred * weights.double()[:, None]
+        scaled = centred if weights is None else centred * weights.cpu().double()[:, None]
         count += float(len(rows) if weights is None else weights.double().sum())
         total = scaled.sum(0) + total.to(rows)
         product = scaled.T @ centred + product.to(rows)

@@ -6,7 +6,6 @@ leaves a whole checkpoint. Tensors are safetensors, the rest is JSON, pickle is 
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from imle.atomic import flush, sha256
 from imle.errors import Interrupted, ResumeError
 
 KEEP = 2  # checkpoints that stay on disk, so that one damaged by the disk has a predecessor
@@ -99,14 +99,14 @@ class Checkpoints:
             flat = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
             safetensors.torch.save_file(flat, scratch / "tensors.safetensors")
             (scratch / "facts.json").write_text(json.dumps(dict(facts)), encoding="utf-8")
-            hashes = {name: _sha256(scratch / name) for name in ("tensors.safetensors", "facts.json")}
+            hashes = {name: sha256(scratch / name) for name in ("tensors.safetensors", "facts.json")}
             (scratch / "manifest.json").write_text(json.dumps(hashes), encoding="utf-8")
             for name in (*hashes, "manifest.json"):
-                _flush(scratch / name)
-            _flush(scratch)
+                flush(scratch / name)
+            flush(scratch)
             _remove(final)  # only a damaged checkpoint of the same step
             os.replace(scratch, final)
-            _flush(self.folder)
+            flush(self.folder)
             self._prune()
         self._last = time.monotonic()
         if _stop.is_set():
@@ -187,36 +187,12 @@ def unprefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace one file so that a reader sees the old bytes or the new ones, never a mixture."""
-    scratch = path.with_name(path.name + ".tmp")
-    scratch.write_bytes(data)
-    _flush(scratch)
-    os.replace(scratch, path)
-    _flush(path.parent)
-
-
 def _whole(path: Path) -> bool:
     try:
         hashes = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        return bool(hashes) and all(_sha256(path / name) == digest for name, digest in hashes.items())
+        return bool(hashes) and all(sha256(path / name) == digest for name, digest in hashes.items())
     except (OSError, ValueError, AttributeError):
         return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":  # pragma: no cover - Windows cannot open a folder
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remove(path: Path) -> None:

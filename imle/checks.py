@@ -27,3 +27,13 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     choices = list(choices)
     if value not in choices:
         raise ValueError(f"{name}: expected one of {', '.join(choices)}, received {value!r}")
+
+
+def check_device(name: Any) -> None:
+    """Refuse a device that torch does not know or this machine does not have."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch built without CUDA asserts
+        raise ValueError(f"device: expected cpu, or cuda or mps where there is one, received {name!r}") from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imle.checks import check_device
 from imle.console import Display, exit_codes
 from imle.selection import Adaptive, EachBatch, Every, Reject
 from imle.settings import IMLE, METHODS, NETWORKS
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
 OURS = ("checkpoints", "metrics.jsonl", "config.json", "model.safetensors")  # what a fit writes into its folder
 SLAB = 65536  # samples that are drawn and written at once
 DEFAULT = IMLE()
+
+
+def device_option(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Refuse a device that is not there before anything is read."""
+    if value != "cpu":  # spares the import of torch where a usage error follows
+        try:
+            check_device(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+    return value
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -52,7 +63,7 @@ def main() -> None:
 @click.option("--calibrate/--no-calibrate", default=DEFAULT.calibrate, help="Match the data's mean and covariance.")
 @click.option("--search", type=click.Choice(METHODS), default=DEFAULT.search, help="Neighbour search.")
 @click.option("--seed", type=int, default=DEFAULT.seed, help="Fixes the fit.")
-@click.option("--device", default="cpu", help="cpu, cuda, mps.")
+@click.option("--device", default="cpu", callback=device_option, help="cpu, cuda, mps.")
 @click.option("--fresh", is_flag=True, help="Start over, and lose what the folder has.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the settings, train nothing.")
 def fit(
@@ -107,7 +118,7 @@ def fit(
 @click.option("--condition", help="A label, a vector (1.5,2,…), or a FILE with one for each sample.")
 @click.option("--out", required=True, metavar="FILE.npy|FILE.safetensors", help="Where the samples go.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples kept on the device at once; changes no sample.")
-@click.option("--device", default="cpu", help="cpu, cuda, mps.")
+@click.option("--device", default="cpu", callback=device_option, help="cpu, cuda, mps.")
 def sample(
     source: str, count: int, seed: int, start: int, condition: str | None, out: str, batch_size: int | None, device: str
 ) -> None:
@@ -138,7 +149,7 @@ def sample(
 @click.option("--condition", metavar="FILE", help="The conditions of LATENTS, for a conditional sampler.")
 @click.option("--k", type=click.IntRange(1), default=5, help="Neighbours that make a ball.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
-@click.option("--device", default="cpu", help="cpu, cuda, mps.")
+@click.option("--device", default="cpu", callback=device_option, help="cpu, cuda, mps.")
 def evaluate(
     source: str, latents: str, count: int, seed: int, condition: str | None, k: int, as_json: bool, device: str
 ) -> None:

@@ -34,7 +34,7 @@ class Examples:
     def __init__(self, x: Any, device: torch.device | str = "cpu"):
         self.device = torch.device(device)
         source = x.detach() if isinstance(x, Tensor) else np.asanyarray(x)
-        _check_numeric(source, "examples")
+        check_numeric(source, "examples")
         if source.ndim < 2 or 0 in source.shape:
             raise DataError(f"examples: expected (N, d) with N >= 1 and d >= 1, received shape {tuple(source.shape)}")
         self.n = int(source.shape[0])
@@ -49,16 +49,16 @@ class Examples:
     def _describe(self) -> None:
         """One pass over all rows: finite?, mean, total variance, norms, hash."""
         digest = hashlib.sha256(repr((self.n, *self.shape)).encode())
-        shift = self.rows(torch.zeros(1, dtype=torch.long)).flatten().double()
+        shift = self.rows(torch.zeros(1, dtype=torch.long)).flatten().cpu().double()
         total, squares = torch.zeros_like(shift), 0.0
         low, high = np.inf, 0.0
         for start, rows in self.slabs():
-            flat = rows.flatten(1)
+            flat = rows.flatten(1).cpu()
             finite = torch.isfinite(flat).all(1)
             if not finite.all():
                 row = start + int((~finite).nonzero()[0])
                 raise DataError(f"examples: expected finite numbers within float32, received NaN or Inf in row {row}")
-            digest.update(np.ascontiguousarray(flat.cpu().numpy()).data)
+            digest.update(np.ascontiguousarray(flat.numpy()).data)
             norms = flat.norm(dim=1)
             low, high = min(low, float(norms.min())), max(high, float(norms.max()))
             centred = flat - shift.float()
@@ -85,31 +85,6 @@ class Examples:
             yield start, (part if isinstance(part, Tensor) else as_tensor(part).float().to(self.device))
 
 
-class Conditions:
-    """What each example is conditioned on: integer labels (N,) or float vectors (N, c).
-
-    Raises:
-        DataError: for another shape or type, another length than N, or NaN or Inf.
-    """
-
-    def __init__(self, values: Any, n: int, device: torch.device | str = "cpu"):
-        source = values.detach() if isinstance(values, Tensor) else np.asarray(values)
-        _check_numeric(source, "condition")
-        integer = not _is_floating(source)
-        if not (source.ndim == 1 and integer) and not (source.ndim == 2 and not integer and source.shape[1]):
-            raise DataError(
-                f"condition: expected (N,) integer labels or (N, c) float vectors, received shape "
-                f"{tuple(source.shape)} of {source.dtype}"
-            )
-        if source.shape[0] != n:
-            raise DataError(f"condition: expected one for each of the {n} examples, received {source.shape[0]}")
-        self.values = as_tensor(source).to(device, torch.long if integer else torch.float32).clone()
-        self.labels = self.values.unique() if integer else None
-        if not integer and not torch.isfinite(self.values).all():
-            raise DataError("condition: expected finite numbers, received NaN or Inf")
-        self.fingerprint = hashlib.sha256(self.values.cpu().numpy().tobytes()).hexdigest()
-
-
 def check_weights(values: Any, n: int, device: torch.device | str = "cpu") -> Tensor:
     """(N,) float32 weights with mean 1.
 
@@ -117,13 +92,13 @@ def check_weights(values: Any, n: int, device: torch.device | str = "cpu") -> Te
         DataError: for another shape, negative or non-finite weights, or when all are zero.
     """
     source = values.detach() if isinstance(values, Tensor) else np.asarray(values)
-    _check_numeric(source, "weights")
+    check_numeric(source, "weights")
     if tuple(source.shape) != (n,):
         raise DataError(f"weights: expected shape ({n},), received {tuple(source.shape)}")
-    weights = as_tensor(source).to(device, torch.float64)
+    weights = as_tensor(source).cpu().double()
     if not torch.isfinite(weights).all() or (weights < 0).any() or weights.sum() == 0:
         raise DataError("weights: expected finite numbers >= 0, not all of them 0")
-    return (weights / weights.mean()).float()
+    return (weights / weights.mean()).float().to(device)
 
 
 def flat_features(batch: Tensor) -> Tensor:
@@ -166,7 +141,7 @@ def as_tensor(array: Any) -> Tensor:
     """A tensor over an array of floats or integers, copied where torch could not read it in place."""
     if isinstance(array, Tensor):
         return array
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         array = array.astype(np.float64)
     if array.dtype.byteorder not in "=|" or not array.flags.writeable:
@@ -186,11 +161,13 @@ def take_rows(points: Any, index: Tensor, device: torch.device) -> Tensor:
     return as_tensor(points[index.cpu().numpy()]).to(device, torch.float32)
 
 
-def _is_floating(source: Any) -> bool:
+def is_floating(source: Any) -> bool:
+    """Whether a tensor or array holds floats."""
     return source.dtype.is_floating_point if isinstance(source, Tensor) else source.dtype.kind == "f"
 
 
-def _check_numeric(source: Any, what: str) -> None:
+def check_numeric(source: Any, what: str) -> None:
+    """Refuse a tensor or array of anything but floats or integers."""
     if isinstance(source, Tensor):
         good = not source.dtype.is_complex and source.dtype != torch.bool
     else:

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from imle.checkpoint import write_atomically
+from imle.atomic import write_atomically
 from imle.errors import DataError
 
 READS = (".npy", ".npz", ".safetensors")

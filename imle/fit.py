@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,13 +10,15 @@ from torch import Tensor, nn
 
 from imle.calibration import calibrate
 from imle.checkpoint import Checkpoints
+from imle.checks import check_device
+from imle.conditions import Conditions
 from imle.console import Watcher
-from imle.data import Conditions, Examples, Points, check_weights
+from imle.data import Examples, Points, check_weights
 from imle.matching import Matcher, check_pool
 from imle.noise import stream
 from imle.pool import Generator, Stopwatch
 from imle.sampler import LatentSampler
-from imle.selection import Adaptive, EachBatch
+from imle.selection import EachBatch
 from imle.settings import IMLE
 from imle.setup import Loss, describe, make_sampler, relative_squared_error
 from imle.state import TrainingState, cosine
@@ -37,6 +40,7 @@ def fit(
     device: str = "cpu",
 ) -> LatentSampler:
     """See `imle.IMLE.fit`."""
+    check_device(device)
     examples = Examples(x, device)
     conditions = None if condition is None else Conditions(condition, examples.n, device)
     weight = None if weights is None else check_weights(weights, examples.n, device)
@@ -57,32 +61,32 @@ def fit(
     )
     assignment = state.assignment
 
+    def pull(noise: Tensor, rows: Tensor) -> Tensor:
+        """Mean weighted loss between the samples of some noise and the examples that they are pulled to."""
+        output = sampler(noise, None if conditions is None else conditions.values[rows])
+        errors = loss(output, examples.rows(rows))
+        return (errors if weight is None else errors * weight[rows]).mean()
+
     while state.epoch <= settings.epochs:
         clock.seconds = {phase: state.seconds.get(phase, 0.0) for phase in clock.seconds}
         clock.lap(None)
 
         # Once an epoch, before its first step: examples that are due get the nearest of fresh samples.
-        if state.batch == 0 and not isinstance(settings.refresh, EachBatch):
+        if state.batch == 0:
             sampler.eval()
-            due = examples_due(settings, matcher, state)
+            due = settings.refresh.due(assignment, partial(matcher.current_distances, assignment))
             if len(due):
                 matcher.match(due, everyone, assignment, state.epoch)
-                assignment.age[due] = 0
-                if isinstance(settings.refresh, Adaptive):
-                    assignment.threshold[due] = (1 - settings.refresh.shrink) * assignment.distance[due]
             assignment.age += 1
         clock.lap("search")
 
         # Equal minibatches in an order that belongs to the epoch: none is tiny, none is dropped.
-        order = torch.randperm(examples.n, generator=stream(settings.seed, SHUFFLE, state.epoch)).to(examples.device)
-        batches = order.tensor_split(steps)
-        swapped = torch.randperm(
-            len(assignment.swapped_example), generator=stream(settings.seed, SWAP, state.epoch)
-        ).tensor_split(steps)  # fmt: skip
+        batches = shuffled(examples.n, steps, settings.seed, SHUFFLE, state.epoch)
+        swapped = shuffled(len(assignment.swapped_example), steps, settings.seed, SWAP, state.epoch)
         done = sum(len(b) for b in batches[: state.batch])
 
         for number in range(state.batch, steps):
-            rows = batches[number]
+            rows = batches[number].to(examples.device)
             if isinstance(settings.refresh, EachBatch):
                 clock.lap("train")
                 sampler.eval()
@@ -91,21 +95,10 @@ def fit(
 
             # The committed noise goes through the network again, now with gradient.
             sampler.train()
-            output = sampler(assignment.noise[rows], None if conditions is None else conditions.values[rows])
-            errors = loss(output, examples.rows(rows))
-            value = (errors if weight is None else errors * weight[rows]).mean()
-            if settings.direction < 1:
-                pair = swapped[number].to(rows.device)
-                targets = assignment.swapped_example[pair]
-                output = sampler(
-                    assignment.swapped_noise[pair], None if conditions is None else conditions.values[targets]
-                )
-                errors = loss(output, examples.rows(targets))
-                back = (
-                    (errors if weight is None else errors * weight[targets]).mean()
-                    if len(pair)
-                    else value.new_zeros(())
-                )
+            value = pull(assignment.noise[rows], rows)
+            if len(swapped[number]):
+                pairs = swapped[number].to(examples.device)
+                back = pull(assignment.swapped_noise[pairs], assignment.swapped_example[pairs])
                 value = settings.direction * value + (1 - settings.direction) * back
             value.backward()
             state.update((state.epoch - 1) * steps + number, settings.epochs * steps)
@@ -138,16 +131,9 @@ def fit(
     return sampler.cpu()
 
 
-def examples_due(settings: IMLE, matcher: Matcher, state: TrainingState) -> Tensor:
-    """(n,) int64, the examples that get a new sample in this epoch."""
-    assignment, refresh = state.assignment, settings.refresh
-    if isinstance(refresh, EachBatch):
-        raise ValueError("expected a refresh that works by epochs, received EachBatch()")
-    if not isinstance(refresh, Adaptive):
-        return (assignment.age >= refresh.epochs).nonzero()[:, 0]
-    if state.epoch > 1:
-        assignment.distance = matcher.current_distances(assignment)
-    return refresh.due(assignment.distance, assignment.threshold, assignment.age).nonzero()[:, 0]
+def shuffled(n: int, parts: int, *key: int) -> tuple[Tensor, ...]:
+    """0 … n − 1 in an order that belongs to the key, in equal parts."""
+    return torch.randperm(n, generator=stream(*key)).tensor_split(parts)
 
 
 def report(state: TrainingState, clock: Stopwatch, steps: int, settings: IMLE) -> dict[str, Any]:

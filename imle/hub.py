@@ -10,7 +10,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from imle.checkpoint import write_atomically
+from imle.atomic import write_atomically
 from imle.errors import DataError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from imle.checkpoint import write_atomically
+from imle.atomic import write_atomically
 
 
 class Journal:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from imle.assignment import Assignment
-from imle.data import Conditions, Points, slab_rows
+from imle.conditions import Conditions
+from imle.data import Points, slab_rows
 from imle.errors import DataError
 from imle.exact import nearest_beyond
 from imle.noise import stream
@@ -116,7 +117,6 @@ class Round:
         self.reject = matcher.settings.reject
         self.swap = matcher.settings.direction < 1
         self._swapped: list[tuple[Tensor, Tensor]] = []
-        self._seen = self._refused = 0
 
     def shared(self, pool: Pool, due: Tensor, members: Tensor) -> None:
         """One pool for all members; those that are due get a new sample."""
@@ -156,9 +156,7 @@ class Round:
             self.state.drawn += len(rows) * size
 
     def close(self) -> None:
-        """After all pools: steer ε, and put the swapped pairs in place."""
-        if self.reject is not None and self.reject.rate is not None and self._seen:
-            self.state.eps *= self.reject.steer(self._refused / self._seen)
+        """After all pools: put the swapped pairs in place."""
         if self._swapped:
             self.state.swapped_noise = torch.cat([noise for noise, _ in self._swapped])
             self.state.swapped_example = torch.cat([example for _, example in self._swapped])
@@ -167,10 +165,7 @@ class Round:
         """ε for a pool whose candidates have these distances to their nearest examples."""
         assert self.reject is not None
         eps = self.reject.threshold(distances, float(self.state.eps))
-        if self.reject.rate is not None:
-            self.state.eps.fill_(eps)
-            self._seen += len(distances)
-            self._refused += int((distances < eps).sum())
+        self.state.eps.fill_(eps)
         return eps
 
     def _commit(self, due: Tensor, found: Match, unrejected: Match) -> None:
@@ -192,6 +187,7 @@ class Round:
                 due, found = due[use], Match(found.noise[use], found.distance[use], found.candidate[use])
         state.noise[due], state.distance[due] = found.noise, found.distance
         state.candidate[due] = found.candidate + state.drawn.to(found.candidate.device)
+        state.age[due] = 0
 
     def _closest(self, pool: Pool, due: Tensor, keep: Tensor | None = None, beyond: float = 0.0) -> Match:
         """The nearest candidate of every example that is due, among those kept, or not within ``beyond`` of it."""

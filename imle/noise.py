@@ -20,7 +20,8 @@ def stream(seed: int, *keys: int) -> torch.Generator:
     Returns:
         A freshly seeded ``torch.Generator`` on the CPU.
     """
-    state = np.random.SeedSequence((seed, *keys)).generate_state(1, np.uint64)[0]
+    # As a spawn key, because plain entropy is padded with zeros: (1,) and (1, 0) would be the same.
+    state = np.random.SeedSequence(seed, spawn_key=keys).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 

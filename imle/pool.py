@@ -63,7 +63,7 @@ class Generator:
                 some = None if condition is None else condition[start : start + rows]
                 parts.append(self.features(self.sampler(noise[start : start + rows], some)).float())
         samples = torch.cat(parts)
-        if not torch.isfinite(samples.sum(dtype=torch.float64)):
+        if not torch.isfinite(samples).all():
             raise DivergedError("the samples are no longer finite; a smaller lr may help")
         self.clock.lap("generate")
         return samples

@@ -4,13 +4,12 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from imle import hub
 from imle.checks import check_integer
-from imle.data import as_tensor
+from imle.conditions import ConditionCode
 from imle.errors import DataError
 from imle.inversion import between, nearest_noise
 from imle.networks import NETWORKS, build
@@ -41,9 +40,6 @@ class LatentSampler(nn.Module):
     radius: Tensor  # ()
     matrix: Tensor  # (d, d), where calibrated
     offset: Tensor  # (d,), where calibrated
-    labels: Tensor  # (L,) int64, sorted, where conditioned on labels
-    condition_mean: Tensor  # (c,), where conditioned on vectors
-    condition_scale: Tensor  # (c,)
 
     def __init__(self, config: dict[str, Any], network: nn.Module | None = None, seed: int = 0):
         super().__init__()
@@ -65,11 +61,8 @@ class LatentSampler(nn.Module):
         self.register_buffer("radius", torch.ones(()))
         if config["calibrated"]:
             self.set_calibration(torch.eye(self.dim), torch.zeros(self.dim))
-        if condition and "labels" in condition:
-            self.register_buffer("labels", torch.tensor(condition["labels"], dtype=torch.long))
-        elif condition:
-            self.register_buffer("condition_mean", torch.zeros(condition["dim"]))
-            self.register_buffer("condition_scale", torch.ones(condition["dim"]))
+        # A caller's own model sees conditions as they are.
+        self.code = None if condition is None else ConditionCode(condition, config["network"]["name"] == "model")
         self.eval()
 
     @property
@@ -109,8 +102,12 @@ class LatentSampler(nn.Module):
         Raises:
             ValueError: for a condition that is missing or not wanted.
         """
-        encoded = self._encode(condition)
-        output = self.network(noise) if encoded is None else self.network(noise, encoded)
+        if (condition is None) != (self.code is None):
+            raise ValueError(f"expected a condition as {self.condition} says, received {type(condition).__name__}")
+        if self.code is None or condition is None:
+            output = self.network(noise)
+        else:
+            output = self.network(noise, self.code(condition))
         output = self._to_sphere(self.mean + self.scale * output)
         if self._config["calibrated"]:
             output = self._to_sphere(output @ self.matrix.T + self.offset)
@@ -267,50 +264,24 @@ class LatentSampler(nn.Module):
             return output
         return self.radius * nn.functional.normalize(output, dim=-1)
 
-    def _encode(self, condition: Tensor | None) -> Tensor | None:
-        """What the network sees: label indices or standardised vectors; a caller's model sees them as they are."""
-        if (condition is None) != (self.condition is None):
-            raise ValueError(f"expected condition to fit {self.condition}, received {_shape(condition)}")
-        if condition is None or self.condition is None or self._config["network"]["name"] == "model":
-            return condition
-        if "labels" in self.condition:
-            return torch.searchsorted(self.labels, condition.contiguous())
-        return (condition - self.condition_mean) / self.condition_scale
-
     def conditions_for(self, condition: Any, n: int) -> Tensor | None:
         """One condition for each of n samples, checked.
 
         Args:
-            condition: one label or one (c,) vector for all, or n labels or (n, c) vectors; None for none.
+            condition: see `sample`.
             n: how many.
 
         Returns:
-            (n,) int64 labels, (n, c) float32 vectors, or None.
+            (n,) int64 labels, (n, c) float32 vectors, or None for a sampler without.
 
         Raises:
             ValueError: for a condition that is missing, not wanted, of another shape or unknown.
         """
-        if self.condition is None:
-            if condition is not None:
-                raise ValueError("expected no condition: this sampler was fitted without, received one")
-            return None
-        labels = self.condition.get("labels")
-        wanted = "a label or n labels" if labels is not None else f"a ({self.condition['dim']},) vector or n of them"
-        if condition is None:
-            raise ValueError(f"expected condition: {wanted}, received None")
-        values = condition if isinstance(condition, Tensor) else as_tensor(np.asarray(condition))
-        if labels is not None and (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool):
-            raise ValueError(f"condition: expected integer labels, received {values.dtype}")
-        one = () if labels is not None else (self.condition["dim"],)
-        if tuple(values.shape) not in (one, (n, *one)):
-            raise ValueError(f"condition: expected {wanted} with n = {n}, received shape {tuple(values.shape)}")
-        if labels is not None:
-            unknown = sorted(set(values.flatten().tolist()) - set(labels))
-            if unknown:
-                raise ValueError(f"condition: expected one of the labels {_few(labels)}, received {_few(unknown)}")
-        elif not torch.isfinite(values).all():
-            raise ValueError("condition: expected finite numbers, received NaN or Inf")
-        return values.to(torch.long if labels is not None else torch.float32).cpu().expand(n, *one)
+        if self.code is not None:
+            return self.code.spread(condition, n)
+        if condition is not None:
+            raise ValueError("expected no condition: this sampler was fitted without, received one")
+        return None
 
 
 def _checked(config: dict[str, Any]) -> dict[str, Any]:
@@ -322,11 +293,3 @@ def _checked(config: dict[str, Any]) -> dict[str, Any]:
             f"{config.get('format')} with {sorted(facts)}"
         )
     return facts
-
-
-def _few(values: list[int]) -> str:
-    return ", ".join(map(str, values[:12])) + (" …" if len(values) > 12 else "")
-
-
-def _shape(condition: Tensor | None) -> str:
-    return "none" if condition is None else f"shape {tuple(condition.shape)}"

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 from imle.checks import check_choice, check_integer, check_number
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
+
+    from imle.assignment import Assignment
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,18 @@ class Every:
     def __post_init__(self) -> None:
         check_integer("Every.epochs", self.epochs, 1)
 
+    def due(self, assignment: "Assignment", current: "Callable[[], Tensor]") -> "Tensor":
+        """Which examples are re-matched before an epoch.
+
+        Args:
+            assignment: distances at the last matching and epochs since then.
+            current: gives (N,) distances from examples to their samples as the network maps them now.
+
+        Returns:
+            (n,) int64 indices, ascending.
+        """
+        return (assignment.age >= self.epochs).nonzero()[:, 0]
+
 
 @dataclass(frozen=True)
 class EachBatch:
@@ -34,6 +50,10 @@ class EachBatch:
     This is how conditional policies are trained (Rana et al., IMLE Policy, RSS 2025). The pool of a batch of B examples
     has ``pool`` · B samples.
     """
+
+    def due(self, assignment: "Assignment", current: "Callable[[], Tensor]") -> "Tensor":
+        """See `Every.due`: none before an epoch."""
+        return assignment.age.new_zeros(0)
 
 
 @dataclass(frozen=True)
@@ -62,19 +82,13 @@ class Adaptive:
         check_integer("Adaptive.min_age", self.min_age, 1)
         check_integer("Adaptive.max_age", self.max_age, self.min_age)
 
-    def due(self, distances: "Tensor", thresholds: "Tensor", age: "Tensor") -> "Tensor":
-        """Which examples are re-matched now.
-
-        Args:
-            distances: (N,) from each example to its sample as the network maps it now.
-            thresholds: (N,) the τᵢ.
-            age: (N,) epochs since each example was matched.
-
-        Returns:
-            (N,) bool.
-        """
-        reached = (distances <= thresholds) & (age >= self.min_age)
-        return reached | (age >= self.max_age)
+    def due(self, assignment: "Assignment", current: "Callable[[], Tensor]") -> "Tensor":
+        """See `Every.due`."""
+        old = assignment.age >= self.max_age
+        if old.all():
+            return old.nonzero()[:, 0]
+        reached = current() <= (1 - self.shrink) * assignment.distance
+        return (old | (reached & (assignment.age >= self.min_age))).nonzero()[:, 0]
 
 
 @dataclass(frozen=True)
@@ -87,8 +101,8 @@ class Reject:
         eps: ε itself, a Euclidean distance in search space, > 0.
         quantile: ε is this quantile of the distances sample → nearest example in every pool, 0 < quantile < 1, so that
             this share of each pool is rejected.
-        rate: ε is carried from round to round and steered until this share of a pool is rejected, 0 < rate < 1; it
-            changes smoothly where a quantile follows every pool.
+        rate: ε is carried from pool to pool and steered towards the rejection of this share, 0 < rate < 1, half of the
+            way (of its logarithm) at each pool; a quantile follows every pool at once.
         own: an example refuses only samples near itself, not those near others (Rana et al., IMLE Policy, RSS 2025).
         all_rejected: when nothing is left: ``keep_pool`` uses the whole pool this once, ``keep_match`` leaves examples
             with the samples that they have (with the whole pool where they have none yet), ``error`` stops.
@@ -119,20 +133,16 @@ class Reject:
 
         Args:
             distances: (m,) from each candidate to its nearest example.
-            carried: ε of the round before, 0 before the first.
+            carried: ε of the pool before, 0 before the first.
+
+        Returns:
+            The distance below which a candidate is rejected.
         """
         if self.eps is not None:
             return self.eps
-        if self.rate is not None and carried > 0:
-            return carried
         share = self.rate if self.quantile is None else self.quantile
         assert share is not None
         # Just above the last candidate that is rejected, which has the rank share · m.
         rank = max(round(share * len(distances)), 1)
-        return float(distances.kthvalue(rank).values) * (1 + 1e-6)
-
-    def steer(self, observed: float) -> float:
-        """The factor on a carried ε after a round in which this share of the candidates was rejected."""
-        assert self.rate is not None
-        off = (self.rate - observed) / self.rate
-        return math.exp(0.5 * max(-1.0, min(1.0, off)))
+        wanted = float(distances.kthvalue(rank).values) * (1 + 1e-6)
+        return math.sqrt(carried * wanted) if self.rate is not None and carried > 0 else wanted

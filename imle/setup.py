@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imle.data import Conditions, Examples
+from imle.conditions import Conditions
+from imle.data import Examples
 from imle.errors import DataError
 from imle.networks import NETWORKS, build
 from imle.noise import stream
@@ -28,11 +29,7 @@ def make_sampler(
     Raises:
         DataError: for examples that are no vectors where no model is given.
     """
-    condition: dict[str, Any] | None = None
-    if conditions is not None and conditions.labels is not None:
-        condition = {"labels": conditions.labels.tolist()}
-    elif conditions is not None:
-        condition = {"dim": int(conditions.values.shape[1])}
+    condition = None if conditions is None else conditions.spec()
     facts: dict[str, Any] = {
         "noise_dim": settings.noise_dim, "shape": list(examples.shape), "calibrated": False, "condition": condition,
         "sphere": False, "network": {"name": "model"},
@@ -55,9 +52,8 @@ def make_sampler(
     sampler.mean.copy_(examples.mean)
     sampler.scale.fill_(math.sqrt(examples.variance / examples.dim))
     sampler.radius.fill_(examples.radius or 1.0)
-    if conditions is not None and conditions.labels is None:
-        sampler.condition_mean.copy_(conditions.values.mean(0))
-        sampler.condition_scale.copy_(conditions.values.std(0, unbiased=False).clamp_min(1e-6))
+    if sampler.code is not None and conditions is not None and conditions.labels is None:
+        sampler.code.standardise(conditions.values)
     return sampler
 
 

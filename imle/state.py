@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from imle.assignment import Assignment
 from imle.checkpoint import (
     Checkpoints,
     load_module,
@@ -15,7 +16,6 @@ from imle.checkpoint import (
     optimizer_tensors,
 )
 from imle.errors import DivergedError, ResumeError
-from imle.assignment import Assignment
 from imle.settings import IMLE
 
 
@@ -40,7 +40,8 @@ class TrainingState:
         self.epoch = 1  # the one that is under way
         self.batch = 0  # minibatches of it that are done
         self.step = 0  # gradient steps so far
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # of this epoch, over examples
+        precise = torch.float32 if device.type == "mps" else torch.float64
+        self.loss_sum = torch.zeros((), dtype=precise, device=device)  # of this epoch, over examples
         self.seconds: dict[str, float] = {}  # of this epoch, per phase
         self.history: list[dict[str, Any]] = []
 
@@ -73,8 +74,8 @@ class TrainingState:
         Raises:
             DivergedError: naming the epoch.
         """
-        weights = sum((p.detach().sum(dtype=torch.float64) for p in self.network.parameters()), self.loss_sum)
-        if not torch.isfinite(weights):
+        finite = [torch.isfinite(t.detach()).all() for t in (self.loss_sum, *self.network.parameters())]
+        if not torch.stack(finite).all():
             raise DivergedError(
                 f"the loss is no longer finite in epoch {self.epoch}, step {self.step}; "
                 f"the last good checkpoint is kept, a smaller lr than {self.settings.lr:g} may help"

@@ -125,3 +125,40 @@ def test_vectors_steer_the_samples(ring):
 def test_bad_conditions_at_fit(condition, ring):
     with pytest.raises(DataError, match="condition"):
         SMALL.fit(ring, condition=condition)
+
+
+def test_interpolation_starts_and_ends_where_it_should_and_stays_on_the_shell(sampler):
+    from imle.inversion import between
+    from imle.noise import sample_noise
+
+    one, two = sample_noise(3, 0, 2, 4)
+    path = sampler.interpolate(one, two, 9)
+    with torch.no_grad():
+        ends = sampler(torch.stack([one, two]))
+    assert torch.allclose(path[[0, -1]], ends, atol=1e-4)
+    assert torch.allclose(path.norm(dim=1), torch.tensor(3.0), atol=1e-4)
+    norms = between(one, two, 9).norm(dim=1)
+    low, high = sorted([float(one.norm()), float(two.norm())])
+    assert low - 1e-4 <= norms.min()
+    assert norms.max() <= high + 1e-4
+    for other in (one, -one):
+        assert torch.isfinite(sampler.interpolate(one, other, 3)).all()
+    for bad in (lambda: sampler.interpolate(one, two, 1), lambda: sampler.interpolate(one[:3], two, 4)):
+        with pytest.raises(ValueError, match="expected"):
+            bad()
+
+
+def test_nearest_noise_finds_samples_back(sampler, labelled):
+    z = sampler.sample(20, seed=11)
+    with torch.no_grad():
+        start = (sampler(sampler.nearest_noise(z, steps=0)) - z).norm(dim=1)
+        reached = (sampler(sampler.nearest_noise(z, steps=200)) - z).norm(dim=1)
+    assert (reached <= start + 1e-5).all()
+    assert reached.mean() < 0.1 * start.mean()
+    labels = torch.tensor([7, -2] * 5)
+    z = labelled.sample(10, seed=1, condition=labels)
+    with torch.no_grad():
+        assert (labelled(labelled.nearest_noise(z, condition=labels), labels) - z).norm(dim=1).mean() < 0.05
+    for bad in (z[:, :2], z[0], z[:0], z * float("nan")):
+        with pytest.raises(ValueError, match="expected finite points"):
+            labelled.nearest_noise(bad, condition=7)

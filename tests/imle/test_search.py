@@ -5,6 +5,7 @@ import torch
 import imle
 import imle.data
 from imle.exact import nearest_beyond
+from imle.search import choose
 
 
 def brute_force(queries, candidates, k):
@@ -87,3 +88,73 @@ def test_beyond_leaves_out_what_is_too_near(shift):
 def test_bad_input(queries, candidates, k, method, message):
     with pytest.raises(ValueError, match=message):
         imle.nearest(queries, candidates, k, method)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Points near a 20-dimensional subspace of 300 dimensions, with many near neighbours."""
+    g = torch.Generator().manual_seed(4)
+    basis = torch.randn(20, 300, generator=g)
+    points = torch.randn(3000, 20, generator=g) @ basis + 0.3 * torch.randn(3000, 300, generator=g) + 2
+    return points[:400] + 0.1 * torch.randn(400, 300, generator=g), points[100:]
+
+
+@pytest.mark.parametrize("method", ["refine", "ivf", "hnsw"])
+@pytest.mark.parametrize("k", [1, 5])
+def test_approximate_methods_reach_their_recall_and_measure_exactly(method, k, pictures):
+    queries, candidates = pictures
+    found = imle.nearest(queries, candidates, k, method)
+    indices, _ = brute_force(queries, candidates, k)
+    assert found.method == method
+    assert found.recall >= 0.95
+    assert float((found.indices[:, 0] == indices[:, 0]).float().mean()) >= 0.95
+    measured = (queries[:, None] - candidates[found.indices]).norm(dim=2)
+    assert torch.allclose(found.distances, measured, atol=1e-4)
+    assert (found.distances.diff(dim=1) >= 0).all()
+    assert all(len(row.unique()) == k for row in found.indices)
+
+
+@pytest.mark.parametrize("method", ["refine", "ivf"])
+def test_what_a_fit_may_use_repeats(method, pictures):
+    one, two = (imle.nearest(*pictures, 3, method) for _ in range(2))
+    assert torch.equal(one.indices, two.indices)
+    assert torch.equal(one.distances, two.distances)
+
+
+@pytest.mark.parametrize("method", ["refine", "ivf", "hnsw"])
+@pytest.mark.parametrize("m", [1, 2, 50])
+def test_approximate_methods_with_hardly_any_candidates(method, m):
+    candidates = torch.randn(m, 6, generator=torch.Generator().manual_seed(5))
+    found = imle.nearest(candidates, candidates, m, method)
+    assert torch.equal(found.indices[:, 0], torch.arange(m))
+    assert torch.equal(found.indices.sort(1).values, torch.arange(m).expand(m, m))
+    constant = imle.nearest(torch.ones(7, 4), torch.ones(9, 4), 2, method)
+    assert torch.equal(constant.distances, torch.zeros(7, 2))
+
+
+def test_auto_goes_by_sizes_and_device():
+    assert choose(1000, 10_000, 64) == "exact"
+    assert choose(10_000, 1_000_000, 64) == "exact"
+    assert choose(8000, 200_000, 3072) == "refine"
+    assert choose(8000, 200_000, 3072, "cuda") == "refine"
+    assert choose(1_000_000, 1_000_000, 64) == "ivf"
+    assert choose(1_000_000, 1_000_000, 64, "cuda") == "torch"
+    assert choose(1_000_000, 1_000_000, 64, has_faiss=False) == "torch"
+
+
+def test_auto_falls_back_to_exact_where_a_subspace_loses_too_much(monkeypatch):
+    monkeypatch.setattr("imle.search.REFINE_WORK", 1)
+    g = torch.Generator().manual_seed(6)
+    queries, candidates = torch.randn(100, 400, generator=g), torch.randn(3000, 400, generator=g)  # no subspace at all
+    found = imle.nearest(queries, candidates)
+    assert found.method == "exact"
+    assert found.recall == 1
+    assert torch.equal(found.indices, brute_force(queries, candidates, 1)[0])
+
+
+def test_without_faiss_everything_but_its_own_indices_works(monkeypatch):
+    monkeypatch.setattr("imle.search.find_spec", lambda name: None)
+    x = torch.randn(50, 3, generator=torch.Generator().manual_seed(7))
+    assert imle.nearest(x, x).method == "torch"
+    with pytest.raises(ValueError, match="needs faiss"):
+        imle.nearest(x, x, method="ivf")

@@ -1,0 +1,239 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
+
+import imle
+from imle.cli import main
+
+SMALL = ["--epochs", "3", "--noise-dim", "3", "--width", "16", "--depth", "1", "--batch-size", "32"]
+
+
+def run(*args, code=0):
+    result = CliRunner().invoke(main, [str(a) for a in args])
+    assert result.exit_code == code, result.output + repr(result.exception)
+    return result
+
+
+@pytest.fixture
+def latents(ring, tmp_path):
+    np.save(tmp_path / "x.npy", ring.numpy())
+    return tmp_path / "x.npy"
+
+
+def test_fit_sample_evaluate(latents, tmp_path, ring):
+    out = tmp_path / "out"
+    row = json.loads(run("fit", latents, "--out", out, *SMALL).stdout)
+    assert row["epoch"] == 3
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
+    sampler = imle.IMLE(epochs=3, noise_dim=3, width=16, depth=1, batch_size=32).fit(ring)
+    expected = sampler.sample(70_000, seed=5)
+    run("sample", out, "-n", 70_000, "--seed", 5, "--out", tmp_path / "s.npy")
+    assert np.array_equal(np.load(tmp_path / "s.npy"), expected.numpy())
+    run("sample", out, "-n", 10, "--start", 300, "--seed", 5, "--out", tmp_path / "new" / "s.safetensors")
+    assert torch.equal(load_file(tmp_path / "new" / "s.safetensors")["samples"], expected[300:310])
+    run("sample", out, "-n", 0, "--out", tmp_path / "none.npy")
+    assert np.load(tmp_path / "none.npy").shape == (0, 3)
+    figures = json.loads(run("evaluate", out, latents, "--json").stdout)
+    assert figures["rows"] == 120
+    assert 0 < figures["coverage"] <= 1
+    assert "energy_distance " in run("evaluate", out, latents).stdout
+
+
+def test_the_same_command_goes_on_and_other_settings_do_not(latents, tmp_path):
+    out = tmp_path / "out"
+    run("fit", latents, "--out", out, *SMALL)
+    saved = (out / "model.safetensors").read_bytes()
+    run("fit", latents, "--out", out, *SMALL)
+    assert (out / "model.safetensors").read_bytes() == saved
+    assert "lr was" in run("fit", latents, "--out", out, *SMALL, "--lr", 0.01, code=4).stderr
+    run("fit", latents, "--out", out, *SMALL, "--lr", 0.01, "--fresh")
+    assert (out / "model.safetensors").read_bytes() != saved
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_fresh_leaves_other_files_alone(latents, tmp_path):
+    out = tmp_path / "out"
+    run("fit", latents, "--out", out, *SMALL)
+    (out / "notes.txt").write_text("mine")
+    run("fit", latents, "--out", out, *SMALL, "--fresh")
+    assert (out / "notes.txt").read_text() == "mine"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text("{}")
+    run("fit", latents, "--out", other, *SMALL, "--fresh", code=2)
+    assert (other / "config.json").read_text() == "{}"
+
+
+def test_labels_and_weights_and_every_option(ring, tmp_path):
+    labels = (ring[:, 0] > 0).long()
+    save_file({"x": ring, "labels": labels}, tmp_path / "all.safetensors")
+    np.savez(tmp_path / "w.npz", np.ones(120))
+    everything = [
+        "--condition", tmp_path / "all.safetensors:labels", "--weights", tmp_path / "w.npz", "--direction", 0.8,
+        "--refresh", "adaptive:0.2", "--reject", "quantile:0.05", "--reject-own", "--all-rejected", "keep_match",
+        "--perturb", 0.01, "--ema", 0.9, "--no-calibrate", "--search", "torch", "--seed", 3, "--pool", 3, "--lr", 0.002,
+        "--network", "reference",
+    ]  # fmt: skip
+    out = tmp_path / "out"
+    run("fit", tmp_path / "all.safetensors:x", "--out", out, *SMALL, *everything)
+    run("sample", out, "-n", 5, "--condition", 1, "--out", tmp_path / "s.npy")
+    np.save(tmp_path / "c.npy", np.array([0, 1, 1]))
+    run("sample", out, "-n", 3, "--condition", tmp_path / "c.npy", "--out", tmp_path / "s.npy")
+    assert (
+        "labels 0, 1, received 2"
+        in run("sample", out, "-n", 5, "--condition", 2, "--out", tmp_path / "t.npy", code=3).stderr
+    )
+    assert "received None" in run("sample", out, "-n", 5, "--out", tmp_path / "t.npy", code=3).stderr
+    run("sample", out, "-n", 5, "--condition", "x", "--out", tmp_path / "t.npy", code=3)
+    assert not (tmp_path / "t.npy").exists()
+    figures = run(
+        "evaluate", out, tmp_path / "all.safetensors:x", "--condition", tmp_path / "all.safetensors:labels", "--json"
+    )
+    assert json.loads(figures.stdout)["rows"] == 120
+
+
+def test_vector_conditions(ring, tmp_path):
+    np.save(tmp_path / "x.npy", ring)
+    np.save(tmp_path / "c.npy", ring[:, :2])
+    out = tmp_path / "out"
+    run("fit", tmp_path / "x.npy", "--condition", tmp_path / "c.npy", "--out", out, *SMALL, "--refresh", "batch")
+    run("sample", out, "-n", 4, "--condition", "0.5,-1", "--out", tmp_path / "s.npy")
+    assert np.load(tmp_path / "s.npy").shape == (4, 3)
+
+
+def test_dry_run_trains_nothing(latents, tmp_path):
+    settings = json.loads(run("fit", latents, "--out", tmp_path / "out", *SMALL, "--dry-run").stdout)
+    assert settings["examples"] == [120, 3]
+    assert settings["epochs"] == 3
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--epochs", "0"], "epochs: expected an integer >= 1"),
+        (["--network", "gan"], "residual"),
+        (["--refresh", "never"], "refresh: expected every:K"),
+        (["--refresh", "every:0"], "Every.epochs"),
+        (["--refresh", "adaptive:x"], "refresh"),
+        (["--reject", "0.1"], "reject: expected eps:V"),
+        (["--reject", "eps:"], "expected a number"),
+        (["--reject", "rate:2"], "Reject.rate"),
+        (["--reject-own"], "--reject"),
+        (["--device", "abacus"], "device: expected cpu"),
+    ],
+)
+def test_usage_errors(options, message, latents, tmp_path):
+    assert message in run("fit", latents, "--out", tmp_path / "out", *options, code=2).stderr
+
+
+def bad_files(folder):
+    np.save(folder / "nan.npy", np.array([[1.0, np.nan]]))
+    np.save(folder / "flat.npy", np.ones(5))
+    np.save(folder / "none.npy", np.ones((0, 5)))
+    np.save(folder / "objects.npy", np.array([[{}]], dtype=object), allow_pickle=True)
+    (folder / "pickled.npy").write_bytes(b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94.")
+    (folder / "empty.npy").write_bytes(b"")
+    (folder / "text.npz").write_text("not an archive")
+    (folder / "text.safetensors").write_text("not tensors")
+    (folder / "x.csv").write_text("1,2")
+    np.savez(folder / "two.npz", a=np.ones((3, 2)), b=np.ones((3, 2)))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nan.npy", "row 0"),
+        ("flat.npy", "received shape (5,)"),
+        ("none.npy", "received shape (0, 5)"),
+        ("objects.npy", "cannot read"),
+        ("pickled.npy", "cannot read"),
+        ("empty.npy", "cannot read"),
+        ("text.npz", "cannot read"),
+        ("text.safetensors", "cannot read"),
+        ("x.csv", "ends in .npy, .npz, .safetensors"),
+        ("missing.npy", "found none"),
+        ("two.npz", "found a, b"),
+        ("two.npz:c", "an array 'c'"),
+    ],
+)
+def test_data_errors(name, message, tmp_path):
+    bad_files(tmp_path)
+    assert message in run("fit", tmp_path / name, "--out", tmp_path / "out", *SMALL, code=3).stderr
+
+
+def test_a_memory_map_of_40_gigabytes_is_looked_at_in_slabs(tmp_path):
+    """A sparse file, with a bad row near its start: the error comes at once, nothing is loaded whole."""
+    array = np.lib.format.open_memmap(tmp_path / "huge.npy", "w+", np.float32, (10_000_000, 1024))
+    array[5, 7] = np.nan
+    array.flush()
+    del array
+    started = time.monotonic()
+    assert "row 5" in run("fit", tmp_path / "huge.npy", "--out", tmp_path / "out", *SMALL, code=3).stderr
+    assert time.monotonic() - started < 20
+
+
+def test_a_memory_map_beyond_the_limit_stays_on_disk_and_gives_the_same(latents, ring, monkeypatch):
+    small = imle.IMLE(epochs=2, noise_dim=3, width=16, depth=1, batch_size=32)
+    expected = small.fit(ring).state_dict()
+    monkeypatch.setattr("imle.data.IN_MEMORY_BYTES", 100)
+    got = small.fit(np.load(latents, mmap_mode="r")).state_dict()
+    assert all(torch.equal(expected[k], got[k]) for k in expected)
+
+
+def test_other_data_errors(latents, tmp_path):
+    run("fit", latents, "--out", tmp_path / "out", *SMALL)
+    assert "expected a folder or a Hub id" in run("sample", "no such: id", "-n", 1, "--out", "x.npy", code=3).stderr
+    assert "ends in .npy or .safetensors" in run("sample", tmp_path / "out", "-n", 1, "--out", "x.csv", code=3).stderr
+    np.save(tmp_path / "wide.npy", np.ones((50, 4)))
+    assert "expected (N, 3)" in run("evaluate", tmp_path / "out", tmp_path / "wide.npy", code=3).stderr
+    run("fit", latents, "--weights", tmp_path / "wide.npy", "--out", tmp_path / "new", *SMALL, code=3)
+
+
+def test_a_folder_in_use_is_refused(latents, tmp_path):
+    from filelock import FileLock
+
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"):
+        assert "another process" in run("fit", latents, "--out", tmp_path / "out", *SMALL, code=5).stderr
+
+
+def test_divergence_has_its_exit_code(latents, tmp_path):
+    run("fit", latents, "--out", tmp_path / "out", *SMALL, "--lr", "1e30", code=6)
+
+
+def test_a_signal_commits_and_the_same_command_goes_on(latents, tmp_path, ring):
+    """A real process, so that a real signal can stop it."""
+    out = tmp_path / "out"
+    options = ["--noise-dim", "3", "--width", "16", "--depth", "1", "--batch-size", "32", "--epochs", "300"]
+    command = [sys.executable, "-m", "imle", "fit", str(latents), "--out", str(out), *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (out / "metrics.jsonl").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert "goes on from here" in errors
+    begun = len((out / "metrics.jsonl").read_text().splitlines())
+    assert 0 < begun < 300
+    run("fit", latents, "--out", out, *options)
+    rows = [json.loads(line)["epoch"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert rows == list(range(1, 301))
+    whole = imle.IMLE(epochs=300, noise_dim=3, width=16, depth=1, batch_size=32).fit(ring).state_dict()
+    resumed = imle.LatentSampler.from_pretrained(out).state_dict()
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+
+
+def test_help_is_quick_and_imports_no_torch():
+    code = "import sys, imle.cli; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env={**os.environ}, check=False).returncode == 0

@@ -69,6 +69,10 @@ class Run:
             yield
         finally:
             lock.release()
+            if not (self.folder / RECORD).exists():  # nothing was begun here
+                with contextlib.suppress(OSError):
+                    (self.folder / "lock").unlink(missing_ok=True)
+                    self.folder.rmdir()
 
     def begin(self, record: Mapping[str, Any]) -> None:
         """Write ``run.toml``, so that readers see the old one or the new one."""

@@ -21,6 +21,9 @@ def moments(slabs: Iterable[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tens
 
     Args:
         slabs: pairs of rows (B, d) and weights (B,) ≥ 0, or None for equal weights.
+
+    Returns:
+        (d,) and (d, d), on the CPU.
     """
     count, total, product = 0.0, torch.zeros(()), torch.zeros(())
     shift: Tensor | None = None

@@ -113,7 +113,10 @@ class Checkpoints:
             raise Interrupted("stopped on request; the same command goes on from here")
 
     def latest(self) -> Checkpoint | None:
-        """The newest state whose hashes hold, or None where nothing was ever committed.
+        """Load the newest state whose hashes hold.
+
+        Returns:
+            The state, or None where nothing was ever committed.
 
         Raises:
             ResumeError: if there are checkpoints and every one is damaged.

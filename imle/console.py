@@ -40,7 +40,7 @@ def exit_codes() -> Iterator[None]:
         print("Error: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         print(f"Error: cannot write: {error}", file=sys.stderr)
         sys.exit(EXIT_DISK)

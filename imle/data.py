@@ -86,7 +86,15 @@ class Examples:
 
 
 def check_weights(values: Any, n: int, device: torch.device | str = "cpu") -> Tensor:
-    """(N,) float32 weights with mean 1.
+    """Weights as the loop needs them.
+
+    Args:
+        values: (N,) numbers ≥ 0, not all 0.
+        n: N.
+        device: where they are wanted.
+
+    Returns:
+        (N,) float32 with mean 1.
 
     Raises:
         DataError: for another shape, negative or non-finite weights, or when all are zero.

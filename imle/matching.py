@@ -39,6 +39,10 @@ def pool_size(settings: IMLE, members: int, population: int) -> int:
 def check_pool(settings: IMLE, n: int) -> None:
     """Refuse a pool without a candidate, warn of one with fewer than there are examples.
 
+    Args:
+        settings: pool and pool_size are used.
+        n: number of examples.
+
     Raises:
         ValueError: for less than one candidate.
     """
@@ -88,8 +92,9 @@ class Matcher:
                 round_.shared(pool, members[wanted[members]], members)
         round_.close()
         if self.settings.perturb:
-            shake = torch.randn(len(due), state.noise.shape[1], generator=stream(self.settings.seed, PERTURB, *key))
-            state.noise[due] += self.settings.perturb * shake.to(state.noise.device)
+            fresh = due[state.age[due] == 0]  # the others have kept the match that they had
+            shake = torch.randn(len(fresh), state.noise.shape[1], generator=stream(self.settings.seed, PERTURB, *key))
+            state.noise[fresh] += self.settings.perturb * shake.to(state.noise.device)
 
     def current_distances(self, state: Assignment) -> Tensor:
         """(N,) from every example to its sample as the network maps it now."""

@@ -50,7 +50,14 @@ class Generator:
         return torch.randn(count, self.sampler.noise_dim, generator=generator).to(self.device)
 
     def __call__(self, noise: Tensor, condition: Tensor | None) -> Tensor:
-        """(B, noise_dim) and (B, …) or None -> (B, k), without gradient.
+        """Map noise to search space, without gradient.
+
+        Args:
+            noise: (B, noise_dim).
+            condition: (B,) or (B, c), or None.
+
+        Returns:
+            (B, k).
 
         Raises:
             DivergedError: if a sample is not finite.

@@ -104,6 +104,9 @@ class IMLE:
 
         Args:
             **changes: settings that shall differ.
+
+        Returns:
+            The settings.
         """
         published: dict[str, Any] = {
             "network": "reference", "width": 128, "depth": 2, "noise_dim": 32, "batch_size": 128,

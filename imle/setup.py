@@ -26,6 +26,15 @@ def make_sampler(
 ) -> LatentSampler:
     """An untrained sampler that starts at the data's mean and scale, or one around a caller's model.
 
+    Args:
+        settings: network, width, depth, noise_dim and seed are used.
+        examples: the data.
+        conditions: or None.
+        model: or None.
+
+    Returns:
+        The sampler, on the CPU.
+
     Raises:
         DataError: for examples that are no vectors where no model is given.
     """

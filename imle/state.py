@@ -84,6 +84,9 @@ class TrainingState:
     def commit(self, checkpoints: Checkpoints) -> None:
         """Put all of it on disk.
 
+        Args:
+            checkpoints: where.
+
         Raises:
             DivergedError: instead of committing what is not finite.
             Interrupted: after the commit, where a stop was asked for.
@@ -106,6 +109,9 @@ class TrainingState:
     def restore(self, checkpoints: Checkpoints) -> None:
         """Go on from the latest checkpoint, where there is one.
 
+        Args:
+            checkpoints: where to look.
+
         Raises:
             ResumeError: if it belongs to other settings or data, to more epochs than asked for, or is damaged.
         """
@@ -121,21 +127,23 @@ class TrainingState:
         ]
         if changed:
             raise ResumeError(f"the run in {checkpoints.folder} was started otherwise: {'; '.join(changed)}")
-        done = len(facts["history"])
-        begun = done + (facts["batch"] > 0)
+        begun = len(facts["history"]) + (facts["batch"] > 0)
         if self.settings.epochs < begun:
             raise ResumeError(
                 f"epochs: expected at least the {begun} that the run in {checkpoints.folder} has begun, "
                 f"received {self.settings.epochs}"
             )
-        load_module("network", self.network, tensors)
-        load_optimizer("optimizer", self.optimizer, tensors)
-        if self.average is not None:
-            load_module("average", self.average, tensors)
-        self.assignment.load(tensors)
-        self.loss_sum.copy_(tensors["loss_sum"])
-        self.epoch, self.batch, self.step = facts["epoch"], facts["batch"], facts["step"]
-        self.seconds, self.history = facts["seconds"], facts["history"]
+        try:
+            load_module("network", self.network, tensors)
+            load_optimizer("optimizer", self.optimizer, tensors)
+            if self.average is not None:
+                load_module("average", self.average, tensors)
+            self.assignment.load(tensors)
+            self.loss_sum.copy_(tensors["loss_sum"])
+            self.epoch, self.batch, self.step = facts["epoch"], facts["batch"], facts["step"]
+            self.seconds, self.history = facts["seconds"], facts["history"]
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ResumeError(f"{found.path} is no state of this fit: {error}") from error
 
 
 def cosine(lr: float, step: int, total: int) -> float:

@@ -1,5 +1,6 @@
-"""What the studies share: where results go, tables, figures, worker processes, latents, and the networks of the toys."""
+"""What the studies share: where results go, tables, figures, worker processes, latents, the network of the toys."""
 
+import itertools
 import json
 import multiprocessing
 import platform
@@ -108,7 +109,7 @@ class MLP(nn.Module):
     def __init__(self, inputs: int, outputs: int, width: int, depth: int, scale: float = 1.0, shift: float = 0.0):
         super().__init__()
         sizes = [inputs] + [width] * depth
-        hidden = [layer for a, b in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+        hidden = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(width, outputs))
         self.scale, self.shift = scale, shift
 

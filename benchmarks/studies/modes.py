@@ -10,11 +10,11 @@ import time
 import warnings
 from typing import Any
 
+import gan
 import torch
 from common import COLOURS, MLP, WIDTH, gaussian_samples, in_workers, plt, save, spread, table
 from torch import Tensor
 
-import gan
 import imle
 from imle.modes import modes, nearest_mode
 
@@ -97,7 +97,7 @@ def picture(rows: list[dict[str, Any]]) -> Any:
         for axis, method in zip(line, shown, strict=True):
             (row,) = [r for r in rows if (r["data"], r["method"], r["seed"]) == (name, method, 0)]
             points = torch.tensor(row["points"])
-            colour = COLOURS[shown.index(method) and (1 if method == "GAN" else 0)] if method != "real" else "#333333"
+            colour = {"real": "#333333", "GAN": COLOURS[1]}.get(method, COLOURS[0])
             axis.scatter(points[:, 0], points[:, 1], s=1.5, alpha=0.6, linewidths=0, color=colour)
             limit = 5.2 if name == "grid" else 2.7
             axis.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal")

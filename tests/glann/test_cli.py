@@ -91,7 +91,7 @@ def test_bad_input_is_named_in_one_line(finished, photos, tmp_path, arguments, c
     assert "Traceback" not in result.output
     if code == 3:
         assert len(result.stderr.splitlines()) == 1
-    assert not (tmp_path / "OUT" / "run.toml").exists()
+    assert not (tmp_path / "OUT").exists()
 
 
 def test_a_run_in_use_is_exit_5(copied, photos):

@@ -3,19 +3,7 @@ import dataclasses
 import pytest
 
 import imle
-from glann.settings import GLOSettings, IMLESettings, check_pipeline, load_pipeline, pipeline_names
-
-
-@pytest.mark.parametrize("name", pipeline_names())
-def test_every_pipeline_file_is_valid_and_round_trips(name):
-    pipeline = check_pipeline(load_pipeline(name))
-    assert pipeline.description
-    tables = {"description": pipeline.description, "stages": [stage.to_toml() for stage in pipeline.stages]}
-    assert check_pipeline(tables) == pipeline
-
-
-def test_the_named_pipelines_exist():
-    assert {"glann", "quick", "reference-mnist", "reference-cifar10"} <= set(pipeline_names())
+from glann.settings import GLOSettings, IMLESettings, check_pipeline, load_pipeline
 
 
 def test_overrides_are_toml_or_bare_words():

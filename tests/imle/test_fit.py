@@ -94,6 +94,15 @@ def test_other_settings_or_data_do_not_resume(ring, tmp_path):
         SMALL.fit(ring, weights=torch.ones(len(ring)), checkpoints=Checkpoints(tmp_path))
 
 
+def test_a_checkpoint_of_something_else_is_not_resumed(ring, tmp_path):
+    SMALL.fit(ring, checkpoints=Checkpoints(tmp_path))
+    found = Checkpoints(tmp_path).latest()
+    fewer = {k: v for k, v in found.tensors.items() if k != "assignment.noise"}
+    Checkpoints(tmp_path).commit(10**6, fewer, found.facts)
+    with pytest.raises(ResumeError, match=r"is no state of this fit.*assignment\.noise"):
+        SMALL.fit(ring, checkpoints=Checkpoints(tmp_path))
+
+
 def test_rows_have_what_a_reader_needs(ring):
     watcher = Rows()
     SMALL.fit(ring, watcher=watcher)

@@ -44,5 +44,5 @@ def train(
         adam.step()
         step += 1
         if after_step is not None:
-            after_step(step, float(loss))
+            after_step(step, loss.item())
     return step

@@ -5,7 +5,9 @@ python benchmarks/studies/stability.py
 
 import argparse
 import itertools
+import math
 import warnings
+from statistics import fmean, median
 from typing import Any
 
 import gan
@@ -20,7 +22,12 @@ N, NOISE_DIM, HIDDEN, DEPTH, BATCH, EPOCHS = 1000, 2, 128, 3, 128, 150
 STEPS = EPOCHS * -(-N // BATCH)
 SHIFT = 20.0  # standard deviations of the data between the centre of the samples and that of the data
 LOOK_EVERY = 40  # steps between two energy distances
-METHODS = ("IMLE", "GAN, non-saturating", "GAN, saturating")
+IMLES: dict[str, dict[str, Any]] = {
+    "IMLE, pool 50": {"pool_size": 50},
+    "IMLE, pool 200": {"pool_size": 200},
+    "IMLE, pool 200, direction 0.9": {"pool_size": 200, "direction": 0.9},
+}
+METHODS = (*IMLES, "GAN, non-saturating", "GAN, saturating")
 
 
 def data(seed: int) -> Tensor:
@@ -61,15 +68,15 @@ class Record:
 
 def one_seed(method: str, seed: int) -> dict[str, Any]:
     """One training with everything that was seen on the way."""
-    warnings.filterwarnings("ignore", "pool: 200 candidates")
+    warnings.filterwarnings("ignore", "pool: ")
     x = data(seed)
     torch.manual_seed(seed)
     network = MLP(NOISE_DIM, 2, HIDDEN, DEPTH, shift=SHIFT / 2**0.5)
     record = Record(network, seed)
-    if method == "IMLE":
+    if method in IMLES:
         settings = imle.IMLE(
-            epochs=EPOCHS, noise_dim=NOISE_DIM, batch_size=BATCH, lr=gan.LR, pool_size=200, calibrate=False, ema=0.0,
-            seed=seed,
+            epochs=EPOCHS, noise_dim=NOISE_DIM, batch_size=BATCH, lr=gan.LR, calibrate=False, ema=0.0,
+            seed=seed, **IMLES[method],
         )  # fmt: skip
         settings.fit(x, model=network, watcher=record)
     else:
@@ -81,6 +88,18 @@ def one_seed(method: str, seed: int) -> dict[str, Any]:
         )  # fmt: skip
     return {
         "method": method, "seed": seed, "norms": record.norms, "losses": record.losses, "energy": record.distances,
+    }  # fmt: skip
+
+
+def figures_of(run: dict[str, Any]) -> dict[str, Any]:
+    """What the table says of one training."""
+    late = torch.tensor(run["norms"][STEPS // 2 :])
+    below = [i * LOOK_EVERY for i, distance in enumerate(run["energy"]) if distance < 1]
+    return {
+        "method": run["method"], "seed": run["seed"], "first_norm": fmean(run["norms"][:10]),
+        "smallest_norm": min(smooth(run["norms"])), "norm_jitter": float(late.std() / late.mean()),
+        "final_loss": fmean(run["losses"][-40:]), "final_energy": run["energy"][-1],
+        "first_energy_below_1": below[0] if below else math.inf,
     }  # fmt: skip
 
 
@@ -97,8 +116,8 @@ def smooth(curve: list[float], window: int = 10) -> list[float]:
 
 
 def picture(runs: list[dict[str, Any]]) -> Any:
-    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.9))
-    for method, colour in zip(METHODS, COLOURS, strict=False):
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 3.1))
+    for method, colour in zip(METHODS, (COLOURS[3], COLOURS[0], COLOURS[6], COLOURS[1], COLOURS[2]), strict=True):
         some = [r for r in runs if r["method"] == method]
         norms = [smooth(r["norms"]) for r in some]
         band(axes[0], range(5, STEPS, 10), norms, colour, method)
@@ -107,10 +126,10 @@ def picture(runs: list[dict[str, Any]]) -> Any:
             losses = [[-v for v in curve] for curve in losses]
         band(axes[1], range(5, STEPS, 10), losses, colour, method)
         band(axes[2], range(0, STEPS + 1, LOOK_EVERY), [r["energy"] for r in some], colour, method)
-    axes[0].set(title="gradient norm of the generator", yscale="log", xlabel="step")
-    axes[1].set(title="its loss (saturating: minus it)", yscale="log", xlabel="step")
-    axes[2].set(title="energy distance to fresh data", yscale="log", xlabel="step")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    axes[0].set(title="gradient norm", yscale="log", xlabel="step")
+    axes[1].set(title="loss (saturating: −loss)", yscale="log", xlabel="step")
+    axes[2].set(title="energy distance to data", yscale="log", xlabel="step")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
@@ -123,35 +142,22 @@ if __name__ == "__main__":
     runs = in_workers(one_seed, jobs, options.workers)
     lines, rows = [], []
     for method in METHODS:
-        some = [r for r in runs if r["method"] == method]
-        for run in some:
-            tail = torch.tensor(run["norms"][STEPS // 2 :])
-            rows.append(
-                {
-                    "method": method, "seed": run["seed"],
-                    "first_norm": sum(run["norms"][:10]) / 10,
-                    "smallest_norm": min(smooth(run["norms"])),
-                    "norm_jitter": float(tail.std() / tail.mean()),
-                    "final_loss": sum(run["losses"][-40:]) / 40,
-                    "final_energy": run["energy"][-1], "worst_late_energy": max(run["energy"][len(run["energy"]) // 2 :]),
-                    "steps_to_half_sd": next(
-                        (i * LOOK_EVERY for i, e in enumerate(run["energy"]) if e < 0.5), None
-                    ),
-                }
-            )  # fmt: skip
-        own = [r for r in rows if r["method"] == method]
-        arrived = [r["steps_to_half_sd"] for r in own if r["steps_to_half_sd"] is not None]
+        own = [figures_of(run) for run in runs if run["method"] == method]
+        rows += own
         lines.append(
             [
-                method, *(f"{torch.tensor([r[key] for r in own]).median():.2g}" for key in ("first_norm", "smallest_norm")),
-                spread([r["norm_jitter"] for r in own], 2), spread([r["final_loss"] for r in own]),
-                spread([r["final_energy"] for r in own]), f"{max(r['final_energy'] for r in own):.3g}",
-                f"{len(arrived)} of {len(own)}", f"{sorted(arrived)[len(arrived) // 2]}" if arrived else "–",
+                method,
+                *(f"{median([r[key] for r in own]):.2g}" for key in ("first_norm", "smallest_norm")),
+                spread([r["norm_jitter"] for r in own], 2),
+                spread([r["final_loss"] for r in own]),
+                spread([r["final_energy"] for r in own]),
+                f"{max(r['final_energy'] for r in own):.3g}",
+                f"{median([r['first_energy_below_1'] for r in own]):.0f}",
             ]
-        )  # fmt: skip
+        )
     head = [
-        "method", "norm, first 10 steps", "smallest norm", "late norm, sd / mean", "final loss", "final energy distance",
-        "worst of all seeds", "arrived", "steps to arrive (median)",
+        "method", "gradient norm, first 10 steps", "smallest", "second half, sd / mean", "final loss",
+        "final energy distance", "worst seed", "steps until it is below 1",
     ]  # fmt: skip
     table(head, lines)
     settings = {"shift": SHIFT, "steps": STEPS, "n": N, "lr": gan.LR, "batch_size": BATCH}
@@ -163,4 +169,11 @@ if __name__ == "__main__":
         }
         for method in METHODS
     }  # fmt: skip
-    save("stability", {"settings": settings, "rows": rows, "median_curves": curves}, {"stability": picture(runs)})
+    for row in rows:
+        if math.isinf(row["first_energy_below_1"]):
+            row["first_energy_below_1"] = None
+    save(
+        "stability",
+        {"settings": settings, "imle": IMLES, "rows": rows, "median_curves": curves},
+        {"stability": picture(runs)},
+    )

@@ -1,0 +1,473 @@
+"""Draws the pictures of docs/imle.md, all or those named; about two minutes on two cores.
+
+python docs/examples/figures.py [NAME…]
+"""
+
+import math
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+import imle
+from imle.metrics import balls, distances_to
+from imle.networks import Residual
+from imle.noise import sample_noise
+
+IMAGES = Path(__file__).resolve().parents[1] / "images"
+DATA, SAMPLE, THIRD, FOURTH, GREY = "#0b6e99", "#d1495b", "#edae49", "#66a182", "#8d99ae"
+QUICK: dict[str, Any] = {"epochs": 300, "noise_dim": 2, "width": 64, "depth": 2, "batch_size": 64, "calibrate": False}
+
+plt.rcParams.update(
+    {
+        "figure.dpi": 100, "savefig.dpi": 100, "font.size": 9, "axes.titlesize": 9.5, "axes.spines.top": False,
+        "axes.spines.right": False, "legend.frameon": False, "figure.constrained_layout.use": True,
+    }
+)  # fmt: skip
+
+
+def panels(count: int, height: float = 2.6, flat: bool = True) -> tuple[Figure, list[Axes]]:
+    """A figure 700 pixels wide; flat panels show a plane and have no numbers on their axes."""
+    figure, axes = plt.subplots(1, count, figsize=(7.0, height), squeeze=False)
+    for axis in axes[0] if flat else []:
+        axis.set_aspect("equal")
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    return figure, list(axes[0])
+
+
+def dots(axis: Axes, points: Any, colour: str, size: float = 9, **options: Any) -> None:
+    """Points of a plane."""
+    axis.scatter(points[:, 0], points[:, 1], s=size, c=colour, linewidths=0, **options)
+
+
+def links(axis: Axes, start: Any, end: Any, colour: str = GREY) -> None:
+    """A line from each start to its end."""
+    axis.add_collection(LineCollection(np.stack([start, end], 1), colors=colour, linewidths=0.8, zorder=0))
+
+
+def frame(points: Tensor, margin: float = 0.15) -> dict[str, tuple[float, float]]:
+    """Limits that show the points and a margin of their extent."""
+    low, high = points.amin(0), points.amax(0)
+    edge = margin * float((high - low).max())
+    return {"xlim": (float(low[0]) - edge, float(high[0]) + edge), "ylim": (float(low[1]) - edge, float(high[1]) + edge)}
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Standard normal numbers."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def arcs(n: int = 80, seed: int = 0) -> Tensor:
+    """Two half circles that reach into each other."""
+    angle = math.pi * torch.rand(n, generator=torch.Generator().manual_seed(seed))
+    upper = (torch.arange(n) % 2 == 0)[:, None]
+    points = torch.where(
+        upper, torch.stack([angle.cos(), angle.sin()], 1), torch.stack([1 - angle.cos(), 0.5 - angle.sin()], 1)
+    )
+    return points + 0.06 * normal(n, 2, seed=seed + 1)
+
+
+def ring(n: int = 400, modes: int = 8, seed: int = 0) -> Tensor:
+    """Gaussians on a circle."""
+    angle = torch.arange(n) % modes * math.tau / modes
+    return 2 * torch.stack([angle.cos(), angle.sin()], 1) + 0.1 * normal(n, 2, seed=seed)
+
+
+def network(seed: int = 0, width: int = 64, depth: int = 2) -> nn.Module:
+    """A generator of two noise dimensions that starts as a small blob."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Residual(2, 2, width, depth)
+
+
+class Film:
+    """A watcher that keeps what the network makes of some noise after given epochs."""
+
+    def __init__(self, module: nn.Module, noise: Tensor, epochs: tuple[int, ...]):
+        self._module, self._noise, self._epochs = module, noise, epochs
+        self.frames = {0: self._shot()}
+        self.rows: list[dict[str, Any]] = []
+
+    def _shot(self) -> Tensor:
+        with torch.no_grad():
+            return self._module(self._noise)
+
+    def step(self, epoch: int, epochs: int, done: int, total: int, loss: Any) -> None:
+        """Nothing to see within an epoch."""
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Keep the frame."""
+        self.rows.append(row)
+        if row["epoch"] in self._epochs:
+            self.frames[row["epoch"]] = self._shot()
+
+
+def matched(axis: Axes, x: Tensor, pool: Tensor) -> Tensor:
+    """Examples, pool, and a line from each example to its nearest sample; returns which sample that is."""
+    nearest = imle.nearest(x, pool).indices[:, 0]
+    links(axis, x, pool[nearest])
+    dots(axis, pool, SAMPLE, 7, label="samples")
+    dots(axis, x, DATA, 14, label="examples")
+    return nearest
+
+
+def idea() -> Figure:
+    """The loop at three moments."""
+    x, module = arcs(60), network()
+    film = Film(module, sample_noise(0, 0, 120, 2), (5, 300))
+    imle.IMLE(**QUICK).fit(x, model=module, watcher=film)
+    figure, axes = panels(3)
+    for axis, (epoch, pool) in zip(axes, film.frames.items(), strict=True):
+        matched(axis, x, pool)
+        axis.set(title="before" if epoch == 0 else f"after {epoch} epochs", **frame(x, 0.25))
+    axes[0].legend(loc="lower left", handletextpad=0.1)
+    return figure
+
+
+def promises() -> Figure:
+    """Every mode, a start far away, and five seeds."""
+    figure, axes = panels(3)
+    axes[2].remove()
+    axes[2] = figure.add_subplot(1, 3, 3)
+    grid = torch.cartesian_prod(torch.arange(5.0), torch.arange(5.0)).repeat(16, 1) + 0.05 * normal(400, 2)
+    sampler = imle.IMLE(**{**QUICK, "epochs": 400, "width": 128, "depth": 3, "lr": 3e-3}, pool_size=400).fit(grid)
+    samples = sampler.sample(1000)
+    dots(axes[0], samples, SAMPLE, 3)
+    dots(axes[0], grid[:25].round(), DATA, 14)
+    hit = len(imle.nearest(samples[imle.nearest(samples, grid).distances[:, 0] < 0.15], grid[:25]).indices.unique())
+    axes[0].set(title=f"25 modes, {hit} found")
+
+    x, module = arcs(200), network()
+    with torch.no_grad():
+        module.leave[1].bias.copy_(torch.tensor([12.0, 8.0]))
+    film = Film(module, sample_noise(0, 0, 150, 2), (10, 40, 300))
+    imle.IMLE(**QUICK).fit(x, model=module, watcher=film)
+    dots(axes[1], x, DATA, 9)
+    for colour, (epoch, pool) in zip((GREY, THIRD, FOURTH, SAMPLE), film.frames.items(), strict=True):
+        dots(axes[1], pool, colour, 4, label=f"epoch {epoch}")
+    axes[1].set(title="a start far from all data")
+    axes[1].legend(loc="upper left", handletextpad=0.1)
+
+    for seed in range(5):
+        history = imle.IMLE(**QUICK, seed=seed).fit(x).history
+        axes[2].plot([row["epoch"] for row in history], [row["loss"] for row in history], lw=0.9, color=DATA, alpha=0.6)
+    axes[2].set(title="loss, five seeds", xlabel="epoch", yscale="log")
+    return figure
+
+
+def density() -> Figure:
+    """What the distance to the nearest sample says of the density, and what shares follow from that."""
+    figure, axes = panels(2, flat=False)
+    pool = normal(40_000, 2)
+    at = torch.stack([torch.linspace(0, 3, 13), torch.zeros(13)], 1)
+    parts = torch.stack([imle.nearest(at, part).distances[:, 0] for part in pool.view(100, 400, 2)])
+    p = torch.exp(-at.square().sum(1) / 2) / math.tau
+    axes[0].loglog(p, parts.square().mean(0), "o", ms=4, color=SAMPLE, label="measured, pools of 400")
+    axes[0].loglog(p, 1 / (400 * math.pi * p), color=DATA, label="1 / (π m p)")
+    axes[0].set(xlabel="density p at the example", title="squared distance to the nearest sample")
+    axes[0].legend()
+
+    shares = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5)
+    got = []
+    for share in shares:
+        x = 0.3 * normal(1000, 2)
+        x[: round(share * 1000), 0] += 4
+        sampler = imle.IMLE(**{**QUICK, "epochs": 60, "width": 128, "depth": 3}, pool=4.0).fit(x)
+        got.append(float((sampler.sample(5000)[:, 0] > 2).float().mean()))
+    line = torch.linspace(0.01, 0.5, 50)
+    axes[1].plot(shares, got, "o", ms=4, color=SAMPLE, label="samples, 2-D")
+    axes[1].plot(line, line, color=GREY, label="as in the data")
+    axes[1].plot(line, line.sqrt() / (line.sqrt() + (1 - line).sqrt()), color=DATA, label="∝ √ of the data's")
+    axes[1].set(xlabel="share of the smaller group in the data", title="share among the samples")
+    axes[1].legend()
+    return figure
+
+
+def blur() -> Figure:
+    """Three ways to blur, and how the share of distinct samples tells."""
+    x = arcs(120)
+    figure, axes = panels(3)
+    cases: dict[str, dict[str, Any]] = {
+        "pool of N/10": {"pool": 0.1},
+        "4 hidden units": {"width": 4, "depth": 1},
+        "pool of 2N, 64 units": {},
+    }
+    for axis, (title, change) in zip(axes, cases.items(), strict=True):
+        sampler = imle.IMLE(**{**QUICK, "epochs": 400, **change}).fit(x)
+        matched(axis, x, sampler.sample(240))
+        distinct = sampler.history[-1]["distinct_share"]
+        axis.set(title=f"{title}\ndistinct share {distinct:.2f}", **frame(x, 0.2))
+    return figure
+
+
+def pool() -> Figure:
+    """One network, three pools."""
+    x = arcs(80)
+    sampler = imle.IMLE(**{**QUICK, "epochs": 60}).fit(x)
+    figure, axes = panels(3)
+    for axis, times in zip(axes, (0.25, 2, 16), strict=True):
+        samples = sampler.sample(round(times * len(x)), seed=3)
+        nearest = matched(axis, x, samples)
+        mean = float((x - samples[nearest]).norm(dim=1).mean())
+        title = f"m = {times:g} N\nmean distance {mean:.2f}, distinct {len(nearest.unique()) / len(x):.2f}"
+        axis.set(title=title, **frame(x, 0.2))
+    return figure
+
+
+def refresh() -> Figure:
+    """How many examples are matched again in each epoch, and what loss follows."""
+
+    class Counted:
+        def due(self, *arguments: Any) -> Tensor:
+            due = super().due(*arguments)  # type: ignore[misc]
+            counts.append(len(due))
+            return due
+
+    figure, axes = panels(2, flat=False)
+    x = arcs(400)
+    for colour, rule in zip((DATA, THIRD, SAMPLE), (imle.Every(1), imle.Every(10), imle.Adaptive()), strict=True):
+        counts: list[int] = []
+        watched = type(type(rule).__name__, (Counted, type(rule)), {})(**vars(rule))
+        history = imle.IMLE(**{**QUICK, "epochs": 100}, refresh=watched).fit(x).history
+        name = repr(rule) if isinstance(rule, imle.Every) else "Adaptive()"
+        axes[0].plot(np.cumsum(counts) / len(x), color=colour, label=name.replace("epochs=", ""))
+        axes[1].plot([row["loss"] for row in history], color=colour, lw=1)
+    axes[0].set(xlabel="epoch", title="matchings so far, per example")
+    axes[0].legend()
+    axes[1].set(xlabel="epoch", title="loss", yscale="log")
+    return figure
+
+
+def reject() -> Figure:
+    """Which candidates are left out, and what an example takes instead."""
+    x, eps = arcs(16, seed=4), 0.22
+    candidates = imle.IMLE(**{**QUICK, "epochs": 40}).fit(arcs(200)).sample(64, seed=5)
+    distance = torch.cdist(x, candidates)
+    near = distance.min(0).values < eps
+    figure, axes = panels(3)
+    choices = {
+        "no rejection": distance,
+        "Reject(eps=ε)": distance.masked_fill(near, torch.inf),
+        "Reject(eps=ε, own=True)": distance.masked_fill(distance < eps, torch.inf),
+    }
+    for axis, (title, allowed) in zip(axes, choices.items(), strict=True):
+        for point in x if title != "no rejection" else []:
+            axis.add_patch(plt.Circle(tuple(point.tolist()), eps, color=DATA, alpha=0.12, lw=0))
+        links(axis, x, candidates[allowed.argmin(1)], "#333333")
+        dots(axis, candidates, SAMPLE, 10)
+        if title == "Reject(eps=ε)":
+            dots(axis, candidates[near], "white", 12)
+            axis.scatter(*candidates[near].T, s=14, c=GREY, marker="x", linewidths=0.9)
+        dots(axis, x, DATA, 16)
+        axis.set(title=title, **frame(torch.cat([x, candidates])))
+    return figure
+
+
+def direction() -> Figure:
+    """From coverage to precision."""
+    x = ring()
+    figure, axes = panels(3, 2.8)
+    for axis, value in zip(axes, (1.0, 0.5, 0.0), strict=True):
+        samples = imle.IMLE(**QUICK, direction=value).fit(x).sample(1000, seed=1)
+        score = balls(x, samples)
+        dots(axis, x, DATA, 6)
+        dots(axis, samples, SAMPLE, 3)
+        axis.set(title=f"direction={value:g}\nprecision {score.precision:.2f}, coverage {score.coverage:.2f}", **frame(x))
+    return figure
+
+
+def weights() -> Figure:
+    """The same examples with three sets of weights."""
+    x = ring(300, 3)
+    top = torch.arange(300) % 3 == 0
+    figure, axes = panels(3, 2.5)
+    for axis, factor in zip(axes, (1.0, 20.0, 0.0), strict=True):
+        weight = torch.where(top, factor, 1.0)
+        samples = imle.IMLE(**QUICK).fit(x, weights=weight).sample(600, seed=1)
+        share = float((samples[:, 0] > 1).float().mean())
+        dots(axis, x, DATA, 6)
+        dots(axis, samples, SAMPLE, 3)
+        axis.set(title=f"right group × {factor:g}\n{share:.0%} of the samples there", **frame(x))
+    return figure
+
+
+def perturb() -> Figure:
+    """Few examples, more or less noise on what they have committed to."""
+    x = arcs(24, seed=2)
+    figure, axes = panels(3)
+    for axis, value in zip(axes, (0.0, 0.2, 0.8), strict=True):
+        samples = imle.IMLE(**{**QUICK, "epochs": 1000}, perturb=value).fit(x).sample(800, seed=1)
+        dots(axis, samples, SAMPLE, 3)
+        dots(axis, x, DATA, 18)
+        near = float((imle.nearest(samples, x).distances < 0.1).float().mean())
+        axis.set(title=f"perturb={value:g}\n{near:.0%} of samples within 0.1 of an example", **frame(x, 0.25))
+    return figure
+
+
+def conditions() -> Figure:
+    """Labels, and vectors."""
+    x = ring(360, 6)
+    labels = torch.arange(360) % 6 % 3
+    figure, axes = panels(2, 2.9)
+    by_label = imle.IMLE(**QUICK).fit(x, condition=labels)
+    for label, colour in enumerate((SAMPLE, THIRD, FOURTH)):
+        dots(axes[0], by_label.sample(150, condition=label), colour, 5, label=f"condition={label}")
+    dots(axes[0], x, DATA, 3, alpha=0.35)
+    axes[0].set(title="labels: opposite groups share one", **frame(x))
+    axes[0].legend(loc="center", handletextpad=0.1)
+
+    angle = math.tau * torch.rand(300, generator=torch.Generator().manual_seed(0))
+    compass = torch.stack([angle.cos(), angle.sin()], 1)
+    x = compass * (1 + torch.randint(2, (300, 1), generator=torch.Generator().manual_seed(1))) + 0.05 * normal(300, 2)
+    by_vector = imle.IMLE(**QUICK, pool_size=2400).fit(x, condition=compass)
+    dots(axes[1], x, DATA, 4, alpha=0.5)
+    for degrees, colour in ((20, SAMPLE), (135, THIRD), (260, FOURTH)):
+        wanted = [math.cos(math.radians(degrees)), math.sin(math.radians(degrees))]
+        dots(axes[1], by_vector.sample(60, condition=wanted), colour, 7, label=f"{degrees}°")
+    axes[1].set(title="vectors: a direction, two rings to choose from", **frame(x))
+    axes[1].legend(loc="center", handletextpad=0.1)
+    return figure
+
+
+def model() -> Figure:
+    """Digits as pixels, from the generator and the features of the tour."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from imle_tour import DigitGenerator, digits, pyramid
+
+    images, _ = digits()
+    sampler = imle.IMLE(epochs=60, noise_dim=16, batch_size=128, lr=2e-3).fit(
+        images, model=DigitGenerator(), features=pyramid, loss=lambda a, b: (pyramid(a) - pyramid(b)).square().sum(1)
+    )
+    samples = sampler.sample(60, seed=1)
+    nearest = images[imle.nearest(samples.flatten(1), images.flatten(1)).indices[:, 0]]
+    figure, axes = panels(3, 2.5)
+    for axis, title, batch in zip(
+        axes, ("digits", "samples", "the digit nearest to each"), (images[:60], samples, nearest), strict=True
+    ):
+        sheet = batch.view(6, 10, 8, 8).permute(0, 2, 1, 3).reshape(48, 80)
+        axis.imshow(sheet, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        axis.set(title=title)
+    return figure
+
+
+def calibration() -> Figure:
+    """Spread along the data's principal axes, with and without the affine map."""
+    from sklearn.datasets import load_digits
+
+    x = torch.tensor(load_digits().data / 16, dtype=torch.float32)
+    axes_of_data = torch.linalg.svd(x - x.mean(0), full_matrices=False).Vh[:32]
+    z = (x - x.mean(0)) @ axes_of_data.T
+    figure, axes = panels(2, flat=False)
+    for axis, (title, settings) in zip(
+        axes, {"IMLE.reference()": imle.IMLE.reference(), "IMLE()": imle.IMLE(epochs=40)}.items(), strict=True
+    ):
+        sampler = imle.IMLE(**{**vars(settings), "calibrate": True}).fit(z)
+        with torch.no_grad():
+            plain = sampler.mean + sampler.scale * sampler.network(sample_noise(1, 0, 4000, sampler.noise_dim))
+        axis.plot(range(1, 33), z.std(0), color=DATA, label="data")
+        axis.plot(range(1, 33), plain.std(0), color=THIRD, label="samples, calibrate=False")
+        axis.plot(range(1, 33), sampler.sample(4000).std(0), ":", lw=2, color=SAMPLE, label="samples, calibrate=True")
+        axis.set(title=title, xlabel="principal axis of the data", ylim=(0, None))
+    axes[0].set(ylabel="standard deviation")
+    axes[1].legend()
+    return figure
+
+
+def search() -> Figure:
+    """Time and recall of every method at one size."""
+    figure, (axis,) = panels(1, 2.8, flat=False)
+    # Like embeddings: 512 numbers, of which few dozen directions hold nearly all variance.
+    scales = torch.arange(1, 513).float().rsqrt()
+    candidates, queries = normal(50_000, 512) * scales, normal(2_000, 512, seed=1) * scales
+    truth = imle.nearest(queries, candidates, method="torch").distances[:, 0]
+    for colour, method in zip(
+        (DATA, GREY, SAMPLE, FOURTH, THIRD), ("exact", "torch", "refine", "ivf", "hnsw"), strict=True
+    ):
+        started = time.perf_counter()
+        found = imle.nearest(queries, candidates, method=method)
+        seconds = time.perf_counter() - started
+        recall = float((found.distances[:, 0] <= truth * (1 + 1e-6)).float().mean())
+        axis.semilogx(seconds, recall, "o", color=colour, ms=8, label=f"{method}  {seconds:.2f} s, recall {recall:.3f}")
+    axis.set(xlabel="seconds, index included", ylabel="recall@1")
+    axis.set(title="2,000 queries among 50,000 points of 512 dimensions")
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def sampler() -> Figure:
+    """Between two noises, and back from points to noise."""
+    x = arcs(300)
+    fitted = imle.IMLE(**{**QUICK, "epochs": 150}).fit(x)
+    figure, axes = panels(2)
+    ends = fitted.nearest_noise(torch.tensor([[-0.98, 0.2], [1.98, 0.3]]))
+    path = fitted.interpolate(ends[0], ends[1], 40)
+    dots(axes[0], x, DATA, 5, alpha=0.4)
+    axes[0].plot(*path.T, "-o", ms=3, lw=0.8, color=SAMPLE)
+    axes[0].set(title="interpolate(start, end, 40)", **frame(x))
+    points = 0.75 * normal(24, 2, seed=3) + torch.tensor([0.5, 0.25])
+    with torch.no_grad():
+        reached = fitted(fitted.nearest_noise(points))
+    dots(axes[1], fitted.sample(1000), "#e3b7bd", 3)
+    links(axes[1], points, reached, "#333333")
+    dots(axes[1], points, DATA, 16)
+    dots(axes[1], reached, SAMPLE, 16)
+    axes[1].set(title="nearest_noise(points): points and what is reached", **frame(torch.cat([x, points]), 0.05))
+    return figure
+
+
+def metrics() -> Figure:
+    """Three sets of samples that a single figure would not tell apart."""
+    x, fresh = ring(400), ring(400, seed=9)
+    figure, axes = panels(3, 3.0)
+    cases = {
+        "good": fresh,
+        "two modes missing": fresh[(torch.arange(400) % 8 != 0) & (torch.arange(400) % 8 != 3)],
+        "too wide": fresh + 0.3 * normal(400, 2, seed=5),
+    }
+    for axis, (title, samples) in zip(axes, cases.items(), strict=True):
+        score, far = balls(x, samples), distances_to(x, samples)
+        dots(axis, x, DATA, 5)
+        dots(axis, samples, SAMPLE, 5)
+        figures = f"precision {score.precision:.2f}   recall {score.recall:.2f}\n"
+        figures += f"density {score.density:.2f}   coverage {score.coverage:.2f}\nworst distance {far.max:.2f}"
+        axis.set(title=title, **frame(x, 0.2))
+        axis.text(0.5, -0.02, figures, transform=axis.transAxes, ha="center", va="top", fontsize=8.5)
+    return figure
+
+
+FIGURES = (
+    idea, promises, density, blur, pool, refresh, reject, direction, weights, perturb, conditions, model, calibration,
+    search, sampler, metrics,
+)  # fmt: skip
+
+
+def main(names: list[str]) -> None:
+    """Draw what is named, or all."""
+    known = {draw.__name__: draw for draw in FIGURES}
+    if unknown := sorted(set(names) - set(known)):
+        sys.exit(f"expected some of {', '.join(known)}, received {', '.join(unknown)}")
+    warnings.filterwarnings("ignore", "pool: ")
+    IMAGES.mkdir(exist_ok=True)
+    for name in names or known:
+        started = time.perf_counter()
+        figure = known[name]()
+        figure.savefig(IMAGES / f"imle-{name}.png")
+        plt.close(figure)
+        print(f"{IMAGES / f'imle-{name}.png'}  {time.perf_counter() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -2,17 +2,17 @@
 
     python benchmarks/studies/k.py --latents RUN/glo/latents.safetensors
 
-`imle` takes the nearest sample only, so that the loop of this study is its own, with the same network, optimiser,
-pool and matching in every epoch for all k.
+`imle` takes the nearest sample only, so that the loop here is a plain one, with the same network, optimiser and pool
+for all k.
 """
 
 import argparse
 import itertools
-import math
 import time
 from typing import Any
 
 import modes
+import plain_loop
 import torch
 from common import COLOURS, MLP, WIDTH, in_workers, latents, plt, save, split, spread, table
 from torch import Tensor
@@ -24,45 +24,26 @@ from imle.networks import Residual
 from imle.search import nearest
 
 KS, RULES = (1, 2, 5, 10), ("each", "mean", "one of m/k")
-HIDDEN, BATCH, LR = 128, 128, 2e-3
+HIDDEN, BATCH = 128, 128
 NOISE_DIM = {"grid": 2, "latents": 16}
 EPOCHS = {"grid": 150, "latents": 40}
 
 
 def fit(x: Tensor, k: int, rule: str, data: str, seed: int) -> Any:
-    """Train a sampler on the k nearest of m samples of every example, ``each`` of them or their ``mean``.
+    """Train on the k nearest of m samples of every example, ``each`` of them or their ``mean``.
 
     ``one of m/k`` is the control: the single nearest of a pool that is k times smaller.
     """
-    torch.manual_seed(seed)
-    noise_dim, epochs = NOISE_DIM[data], EPOCHS[data]
     pool = 200 if data == "grid" else 2 * len(x)
     if rule == "one of m/k":
         pool, k = pool // k, 1
-    network = MLP(2, 2, HIDDEN, 3) if data == "grid" else Residual(noise_dim, x.shape[1], HIDDEN, 2)
-    adam = torch.optim.Adam(network.parameters(), LR, fused=True)
-    scale = float(x.var(0).sum()) ** 0.5
-
-    def sample(noise: Tensor) -> Tensor:
-        output = network(noise)
-        return torch.nn.functional.normalize(output, dim=-1) if data == "latents" else x.mean(0) + scale * output
-
-    steps = -(-len(x) // BATCH)
-    for epoch in range(epochs):
-        noise = torch.randn(pool, noise_dim)
-        with torch.no_grad():
-            matches = nearest(x, sample(noise), k).indices  # (N, k)
-        for number, rows in enumerate(torch.randperm(len(x)).tensor_split(steps)):
-            done = (epoch * steps + number) / (epochs * steps)
-            adam.param_groups[0]["lr"] = LR * 0.5 * (1 + math.cos(math.pi * done))
-            output = sample(noise[matches[rows]])  # (B, k, d)
-            if rule == "mean":
-                output = output.mean(1, keepdim=True)
-            loss = (output - x[rows, None]).square().sum(2).mean() / scale**2
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-    return sample
+    torch.manual_seed(seed)
+    noise_dim = NOISE_DIM[data]
+    return plain_loop.fit(
+        x, MLP(2, 2, HIDDEN, 3) if data == "grid" else Residual(noise_dim, x.shape[1], HIDDEN, 2), noise_dim,
+        pool=pool, epochs=EPOCHS[data], batch_size=BATCH, match=lambda x, y: nearest(x, y, k).indices,
+        of_mean=rule == "mean", seed=seed,
+    )  # fmt: skip
 
 
 def one_fit(data: str, path: str, k: int, rule: str, seed: int) -> dict[str, Any]:

@@ -28,7 +28,11 @@ from imle.noise import sample_noise
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
 DATA, SAMPLE, THIRD, FOURTH, GREY = "#0b6e99", "#d1495b", "#edae49", "#66a182", "#8d99ae"
-QUICK: dict[str, Any] = {"epochs": 300, "noise_dim": 2, "width": 64, "depth": 2, "batch_size": 64, "calibrate": False}
+# Small and thorough: in a plane few candidates suffice, and calibration would hide what the pieces do.
+QUICK: dict[str, Any] = {
+    "epochs": 200, "noise_dim": 2, "width": 64, "depth": 2, "batch_size": 40, "lr": 3e-3, "pool": 0.5,
+    "calibrate": False,
+}  # fmt: skip
 
 plt.rcParams.update(
     {
@@ -38,7 +42,7 @@ plt.rcParams.update(
 )  # fmt: skip
 
 
-def panels(count: int, height: float = 2.6, flat: bool = True) -> tuple[Figure, list[Axes]]:
+def panels(count: int, height: float = 2.0, flat: bool = True) -> tuple[Figure, list[Axes]]:
     """A figure 700 pixels wide; flat panels show a plane and have no numbers on their axes."""
     figure, axes = plt.subplots(1, count, figsize=(7.0, height), squeeze=False)
     for axis in axes[0] if flat else []:
@@ -126,34 +130,34 @@ def matched(axis: Axes, x: Tensor, pool: Tensor) -> Tensor:
 
 def idea() -> Figure:
     """The loop at three moments."""
-    x, module = arcs(60), network()
-    film = Film(module, sample_noise(0, 0, 120, 2), (5, 300))
+    x, module = arcs(80), network()
+    film = Film(module, sample_noise(0, 0, 120, 2), (10, 200))
     imle.IMLE(**QUICK).fit(x, model=module, watcher=film)
-    figure, axes = panels(3)
+    figure, axes = panels(3, 1.8)
     for axis, (epoch, pool) in zip(axes, film.frames.items(), strict=True):
         matched(axis, x, pool)
-        axis.set(title="before" if epoch == 0 else f"after {epoch} epochs", **frame(x, 0.25))
-    axes[0].legend(loc="lower left", handletextpad=0.1)
+        axis.set(title="before" if epoch == 0 else f"after {epoch} epochs", **frame(x, 0.1))
+    axes[0].legend(loc="lower left", handletextpad=0.1, borderpad=0)
     return figure
 
 
 def promises() -> Figure:
     """Every mode, a start far away, and five seeds."""
-    figure, axes = panels(3)
+    figure, axes = panels(3, 2.4)
     axes[2].remove()
     axes[2] = figure.add_subplot(1, 3, 3)
     grid = torch.cartesian_prod(torch.arange(5.0), torch.arange(5.0)).repeat(16, 1) + 0.05 * normal(400, 2)
-    sampler = imle.IMLE(**{**QUICK, "epochs": 400, "width": 128, "depth": 3, "lr": 3e-3}, pool_size=400).fit(grid)
+    sampler = imle.IMLE(**{**QUICK, "width": 128, "depth": 3}).fit(grid)
     samples = sampler.sample(1000)
     dots(axes[0], samples, SAMPLE, 3)
     dots(axes[0], grid[:25].round(), DATA, 14)
     hit = len(imle.nearest(samples[imle.nearest(samples, grid).distances[:, 0] < 0.15], grid[:25]).indices.unique())
     axes[0].set(title=f"25 modes, {hit} found")
 
-    x, module = arcs(200), network()
+    x, module = arcs(80), network()
     with torch.no_grad():
         module.leave[1].bias.copy_(torch.tensor([12.0, 8.0]))
-    film = Film(module, sample_noise(0, 0, 150, 2), (10, 40, 300))
+    film = Film(module, sample_noise(0, 0, 150, 2), (10, 40, 200))
     imle.IMLE(**QUICK).fit(x, model=module, watcher=film)
     dots(axes[1], x, DATA, 9)
     for colour, (epoch, pool) in zip((GREY, THIRD, FOURTH, SAMPLE), film.frames.items(), strict=True):
@@ -170,7 +174,7 @@ def promises() -> Figure:
 
 def density() -> Figure:
     """What the distance to the nearest sample says of the density, and what shares follow from that."""
-    figure, axes = panels(2, flat=False)
+    figure, axes = panels(2, 2.6, flat=False)
     pool = normal(40_000, 2)
     at = torch.stack([torch.linspace(0, 3, 13), torch.zeros(13)], 1)
     parts = torch.stack([imle.nearest(at, part).distances[:, 0] for part in pool.view(100, 400, 2)])
@@ -185,7 +189,7 @@ def density() -> Figure:
     for share in shares:
         x = 0.3 * normal(1000, 2)
         x[: round(share * 1000), 0] += 4
-        sampler = imle.IMLE(**{**QUICK, "epochs": 60, "width": 128, "depth": 3}, pool=4.0).fit(x)
+        sampler = imle.IMLE(**{**QUICK, "epochs": 60, "width": 128, "depth": 3, "batch_size": 100, "pool": 2.0}).fit(x)
         got.append(float((sampler.sample(5000)[:, 0] > 2).float().mean()))
     line = torch.linspace(0.01, 0.5, 50)
     axes[1].plot(shares, got, "o", ms=4, color=SAMPLE, label="samples, 2-D")
@@ -198,32 +202,32 @@ def density() -> Figure:
 
 def blur() -> Figure:
     """Three ways to blur, and how the share of distinct samples tells."""
-    x = arcs(120)
-    figure, axes = panels(3)
+    x = arcs(80)
+    figure, axes = panels(3, 2.0)
     cases: dict[str, dict[str, Any]] = {
-        "pool of N/10": {"pool": 0.1},
-        "4 hidden units": {"width": 4, "depth": 1},
-        "pool of 2N, 64 units": {},
+        "pool too small: N/10": {"pool": 0.1},
+        "network too small: 2 units": {"width": 2, "depth": 1},
+        "pool N/2, 64 units": {},
     }
     for axis, (title, change) in zip(axes, cases.items(), strict=True):
-        sampler = imle.IMLE(**{**QUICK, "epochs": 400, **change}).fit(x)
-        matched(axis, x, sampler.sample(240))
+        sampler = imle.IMLE(**{**QUICK, **change}).fit(x)
+        matched(axis, x, sampler.sample(160))
         distinct = sampler.history[-1]["distinct_share"]
-        axis.set(title=f"{title}\ndistinct share {distinct:.2f}", **frame(x, 0.2))
+        axis.set(title=f"{title}\ndistinct share {distinct:.2f}", **frame(x, 0.05))
     return figure
 
 
 def pool() -> Figure:
     """One network, three pools."""
     x = arcs(80)
-    sampler = imle.IMLE(**{**QUICK, "epochs": 60}).fit(x)
-    figure, axes = panels(3)
+    sampler = imle.IMLE(**QUICK).fit(x)
+    figure, axes = panels(3, 2.0)
     for axis, times in zip(axes, (0.25, 2, 16), strict=True):
         samples = sampler.sample(round(times * len(x)), seed=3)
         nearest = matched(axis, x, samples)
         mean = float((x - samples[nearest]).norm(dim=1).mean())
         title = f"m = {times:g} N\nmean distance {mean:.2f}, distinct {len(nearest.unique()) / len(x):.2f}"
-        axis.set(title=title, **frame(x, 0.2))
+        axis.set(title=title, **frame(x, 0.05))
     return figure
 
 
@@ -236,7 +240,7 @@ def refresh() -> Figure:
             counts.append(len(due))
             return due
 
-    figure, axes = panels(2, flat=False)
+    figure, axes = panels(2, 2.6, flat=False)
     x = arcs(400)
     for colour, rule in zip((DATA, THIRD, SAMPLE), (imle.Every(1), imle.Every(10), imle.Adaptive()), strict=True):
         counts: list[int] = []
@@ -254,10 +258,10 @@ def refresh() -> Figure:
 def reject() -> Figure:
     """Which candidates are left out, and what an example takes instead."""
     x, eps = arcs(16, seed=4), 0.22
-    candidates = imle.IMLE(**{**QUICK, "epochs": 40}).fit(arcs(200)).sample(64, seed=5)
+    candidates = imle.IMLE(**{**QUICK, "epochs": 40}).fit(arcs(80)).sample(64, seed=5)
     distance = torch.cdist(x, candidates)
     near = distance.min(0).values < eps
-    figure, axes = panels(3)
+    figure, axes = panels(3, 1.9)
     choices = {
         "no rejection": distance,
         "Reject(eps=ε)": distance.masked_fill(near, torch.inf),
@@ -278,10 +282,10 @@ def reject() -> Figure:
 
 def direction() -> Figure:
     """From coverage to precision."""
-    x = ring()
-    figure, axes = panels(3, 2.8)
+    x = ring(240)
+    figure, axes = panels(3, 2.6)
     for axis, value in zip(axes, (1.0, 0.5, 0.0), strict=True):
-        samples = imle.IMLE(**QUICK, direction=value).fit(x).sample(1000, seed=1)
+        samples = imle.IMLE(**{**QUICK, "pool": 0.25}, direction=value).fit(x).sample(1000, seed=1)
         score = balls(x, samples)
         dots(axis, x, DATA, 6)
         dots(axis, samples, SAMPLE, 3)
@@ -293,10 +297,10 @@ def weights() -> Figure:
     """The same examples with three sets of weights."""
     x = ring(300, 3)
     top = torch.arange(300) % 3 == 0
-    figure, axes = panels(3, 2.5)
+    figure, axes = panels(3, 2.7)
     for axis, factor in zip(axes, (1.0, 20.0, 0.0), strict=True):
         weight = torch.where(top, factor, 1.0)
-        samples = imle.IMLE(**QUICK).fit(x, weights=weight).sample(600, seed=1)
+        samples = imle.IMLE(**{**QUICK, "pool": 0.25}).fit(x, weights=weight).sample(600, seed=1)
         share = float((samples[:, 0] > 1).float().mean())
         dots(axis, x, DATA, 6)
         dots(axis, samples, SAMPLE, 3)
@@ -307,13 +311,13 @@ def weights() -> Figure:
 def perturb() -> Figure:
     """Few examples, more or less noise on what they have committed to."""
     x = arcs(24, seed=2)
-    figure, axes = panels(3)
-    for axis, value in zip(axes, (0.0, 0.2, 0.8), strict=True):
-        samples = imle.IMLE(**{**QUICK, "epochs": 1000}, perturb=value).fit(x).sample(800, seed=1)
+    figure, axes = panels(3, 2.2)
+    for axis, value in zip(axes, (0.0, 0.1, 0.4), strict=True):
+        samples = imle.IMLE(**{**QUICK, "epochs": 500, "batch_size": 12, "pool": 1.0}, perturb=value).fit(x).sample(800, seed=1)
         dots(axis, samples, SAMPLE, 3)
         dots(axis, x, DATA, 18)
         near = float((imle.nearest(samples, x).distances < 0.1).float().mean())
-        axis.set(title=f"perturb={value:g}\n{near:.0%} of samples within 0.1 of an example", **frame(x, 0.25))
+        axis.set(title=f"perturb={value:g}\n{near:.0%} of samples near an example", **frame(x, 0.1))
     return figure
 
 
@@ -370,7 +374,7 @@ def calibration() -> Figure:
     x = torch.tensor(load_digits().data / 16, dtype=torch.float32)
     axes_of_data = torch.linalg.svd(x - x.mean(0), full_matrices=False).Vh[:32]
     z = (x - x.mean(0)) @ axes_of_data.T
-    figure, axes = panels(2, flat=False)
+    figure, axes = panels(2, 2.6, flat=False)
     for axis, (title, settings) in zip(
         axes, {"IMLE.reference()": imle.IMLE.reference(), "IMLE()": imle.IMLE(epochs=40)}.items(), strict=True
     ):
@@ -410,8 +414,8 @@ def search() -> Figure:
 def sampler() -> Figure:
     """Between two noises, and back from points to noise."""
     x = arcs(300)
-    fitted = imle.IMLE(**{**QUICK, "epochs": 150}).fit(x)
-    figure, axes = panels(2)
+    fitted = imle.IMLE(**{**QUICK, "epochs": 100}).fit(x)
+    figure, axes = panels(2, 2.3)
     ends = fitted.nearest_noise(torch.tensor([[-0.98, 0.2], [1.98, 0.3]]))
     path = fitted.interpolate(ends[0], ends[1], 40)
     dots(axes[0], x, DATA, 5, alpha=0.4)

@@ -11,10 +11,10 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glann import registry
 from glann import weights as trunks
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ __all__ = ["AUTO", "LOSSES", "OFFLINE", "build", "names", "resolve"]
 AUTO = "auto"
 PREFERRED = "lpips-vgg"  # what `auto` takes where its trunk weights are at hand
 OFFLINE = "laplacian"  # what `auto` takes elsewhere
-GROUP = "glann.losses"  # of entry points
 ONE_SCALE = 64  # pixels: images with a longer short side are compared at a quarter of their size too, as published
 
 Builder = Callable[..., "PerceptualDistance"]  # (*, size: (H, W), channels: int, weights: Path | None)
@@ -116,7 +115,7 @@ def build(
         if term.name in trunks.TRUNKS:
             file = trunks.locate(term.name, file, download)
         part_size = (size[0] // term.factor, size[1] // term.factor)
-        part = _builder(term.name)(size=part_size, channels=channels, weights=file)
+        part = registry.lookup("losses", LOSSES, term.name)(size=part_size, channels=channels, weights=file)
         if not isinstance(part, PerceptualDistance):
             raise ValueError(f"expected the loss {term.name} to be a PerceptualDistance, received {type(part)}")
         parts.append(part if term.factor == 1 else Shrunken(part, term.factor))
@@ -161,7 +160,7 @@ def resolve(name: str, weights: str | Path | None = None) -> tuple[str, str]:
 
 def names() -> list[str]:
     """The losses that can be asked for: the built-in ones, then those of other packages."""
-    return [*LOSSES, *sorted(set(_registered()) - set(LOSSES))]
+    return registry.names("losses", LOSSES)
 
 
 @dataclass(frozen=True)
@@ -191,17 +190,3 @@ def _parse(name: str) -> Sequence[_Term]:
             raise ValueError(f"expected a loss of {', '.join([AUTO, *names()])}, or a sum of them, received {name!r}")
         terms.append(_Term(match["name"], weight, factor))
     return terms
-
-
-def _registered() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
-
-
-def _builder(name: str) -> Builder:
-    if name in LOSSES:
-        return LOSSES[name]
-    entry = _registered()[name]
-    try:
-        return entry.load()
-    except Exception as error:
-        raise ValueError(f"the loss {name} of {entry.value} cannot be loaded: {error}") from error

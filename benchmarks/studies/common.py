@@ -3,6 +3,7 @@
 import itertools
 import json
 import multiprocessing
+import os
 import platform
 import statistics
 import sys
@@ -70,6 +71,7 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 def in_workers(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], workers: int) -> list[Any]:
     """The answers to all jobs in order, from processes of one thread each, with a dot on standard error a job."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # faiss asks this, not torch
     with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
         waiting = [pool.apply_async(function, job) for job in jobs]
         answers = []

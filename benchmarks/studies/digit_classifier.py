@@ -43,12 +43,12 @@ class DigitClassifier(nn.Module):
         return torch.cat([self.body(part) for part in images.split(1000)])
 
 
-def read_digits(folder: Path, limit: int | None = None) -> tuple[Tensor, Tensor]:
-    """(N, 1, 28, 28) in [0, 1] and (N,) labels, classes in turn, so that the first few already hold all of them."""
+def read_digits(folder: Path, last: int = 0) -> tuple[Tensor, Tensor]:
+    """(N, 1, 28, 28) in [0, 1] and (N,) labels, classes in turn; all of them, or so many from the end."""
     classes = [sorted((folder / str(k)).glob("*.png")) for k in range(CLASSES)]
     if not all(classes):
         raise SystemExit(f"expected PNGs in {folder}/0 to {folder}/9, received {[len(c) for c in classes]}")
-    files = [(c[i], k) for i in range(max(map(len, classes))) for k, c in enumerate(classes) if i < len(c)][:limit]
+    files = [(c[i], k) for i in range(max(map(len, classes))) for k, c in enumerate(classes) if i < len(c)][-last:]
     pixels = np.stack([np.asarray(Image.open(path).convert("L")) for path, _ in files])
     if pixels.shape[1:] != (SIZE, SIZE):
         raise SystemExit(f"expected images of {SIZE}x{SIZE}, received {pixels.shape[1:]}")

@@ -1,11 +1,12 @@
-"""Variants of IMLE and two fitted densities, on the latents of a trained stage 1, at equal wall-clock.
+"""Variants of IMLE and two fitted densities, on the latents of a trained stage 1, in equal time.
 
     python benchmarks/studies/digit_classifier.py MNIST digits.safetensors
     python benchmarks/studies/variants.py --run RUN --digits MNIST digits.safetensors  # compares images too
     python benchmarks/studies/variants.py --run RUN                                    # latents alone
 
-RUN is the folder of a finished `glann fit`. A tenth of its latents is held out; every sampler is fitted to the rest,
-and every IMLE gets as many epochs as fit into the same seconds. Prints a table, and draws what each of them samples.
+RUN is the folder of a finished `glann fit`; MNIST a folder of at least as many digits, the last of which are compared
+with what is drawn. A tenth of the latents is held out, another for every seed; every sampler is fitted to the rest, and
+every IMLE gets as many epochs as fit into the same processor seconds. Prints a table, and draws what each samples.
 """
 
 import argparse
@@ -51,7 +52,7 @@ class Judge:
     held_out: Tensor  # (n, d)
     decode: Callable[[Tensor], Tensor]
     classifier: DigitClassifier | None
-    real: Tensor | None  # (N, 128) features of the images
+    real: Tensor | None  # (N, 128) features of real images
 
     def __call__(self, samples: Tensor) -> dict[str, float]:
         few = samples[: len(self.held_out)]
@@ -70,9 +71,9 @@ class Judge:
 
 def with_time(settings: imle.IMLE, latents: Tensor, seconds: float, seed: int) -> imle.IMLE:
     """The settings with as many epochs as fit into the seconds, by a short fit of the same kind."""
-    started = time.perf_counter()
+    started = time.process_time()
     replace(settings, seed=seed, epochs=PROBE_EPOCHS).fit(latents)
-    epochs = max(1, math.floor(seconds * PROBE_EPOCHS / (time.perf_counter() - started)))
+    epochs = max(1, math.floor(seconds * PROBE_EPOCHS / (time.process_time() - started)))
     return replace(settings, seed=seed, epochs=epochs)
 
 
@@ -128,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished glann fit")
     parser.add_argument("--digits", type=Path, nargs=2, metavar=("FOLDER", "CLASSIFIER"))
-    parser.add_argument("--seconds", type=float, default=40, help="for every IMLE")
+    parser.add_argument("--seconds", type=float, default=40, help="of processor time for every IMLE")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="+", help="of the IMLE variants, those whose names contain one of these words")
     parser.add_argument("--picture", type=Path)
@@ -136,37 +137,36 @@ def main() -> None:
 
     model = GLANN.from_pretrained(options.run)
     latents = nn.functional.normalize(load_file(options.run / "glo" / "latents.safetensors")["latents"].float(), dim=1)
-    order = torch.randperm(len(latents), generator=torch.Generator().manual_seed(0))
-    held_out, train = latents[order[: len(order) // 10]], latents[order[len(order) // 10 :]]
     classifier, real = None, None
     if options.digits:
         classifier = load(options.digits[1])
-        real = classifier.features(read_digits(options.digits[0])[0])
-        half = len(real) // 2
-        print(f"Fréchet distance between two halves of the images: {frechet_distance(real[:half], real[half:]):.2f}")
-    judge = Judge(held_out, model.decode, classifier, real)
+        real = classifier.features(read_digits(options.digits[0], len(latents))[0])
 
-    rows: dict[str, list[dict[str, float]]] = {"the training latents themselves": [{"seconds": 0.0, **judge(train)}]}
-    grids = {"reconstructions": model.decode(train[:64])}
+    rows: dict[str, list[dict[str, float]]] = {}
+    grids: dict[str, Tensor] = {}
 
     def record(name: str, seconds: float, samples: Tensor) -> None:
+        samples = nn.functional.normalize(samples, dim=1)
         result: dict[str, Any] = {"seconds": seconds, **judge(samples)}
         rows.setdefault(name, []).append(result)
         grids.setdefault(name, model.decode(samples[:64]))
-        print(name, {k: round(v, 4) for k, v in result.items()}, flush=True)
+        print(seed, name, {k: round(v, 4) for k, v in result.items()}, flush=True)
 
     wanted = {n: s for n, s in VARIANTS.items() if not options.only or any(word in n for word in options.only)}
     for seed in range(options.seeds):
+        order = torch.randperm(len(latents), generator=torch.Generator().manual_seed(seed))
+        held_out, train = latents[order].tensor_split([len(order) // 10])
+        judge = Judge(held_out, model.decode, classifier, real)
+        record("the training latents", 0.0, train)
         for name, fit_density in (("Gaussian", gaussian), ("Gaussian mixture", mixture)):
-            started = time.perf_counter()
+            started = time.process_time()
             draw = fit_density(train, seed)
-            record(name, time.perf_counter() - started, nn.functional.normalize(draw(DRAWN), dim=1))
+            record(name, time.process_time() - started, draw(DRAWN))
         for name, settings in wanted.items():
             timed = with_time(settings, train, options.seconds, seed)
-            started = time.perf_counter()
+            started = time.process_time()
             sampler = timed.fit(train)
-            seconds = time.perf_counter() - started
-            record(name, seconds, nn.functional.normalize(sampler.sample(DRAWN, seed=1), dim=1))
+            record(name, time.process_time() - started, sampler.sample(DRAWN, seed=1))
     print(table(rows))
     if options.picture:
         draw_grids(grids, options.picture)

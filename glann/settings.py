@@ -44,7 +44,7 @@ class IMLESettings(BaseModel):
     width: int = Field(256, ge=1, description="hidden units")
     depth: int = Field(4, ge=1, description="blocks or hidden layers")
     batch_size: int = Field(256, ge=1, description="latents in one gradient step")
-    lr: float = Field(1e-3, gt=0, le=1, description="Adam step size at the start")
+    lr: float = Field(3e-3, gt=0, le=1, description="Adam step size at the start")
     pool: float = Field(2.0, gt=0, description="candidates in one matching, as a multiple of N")
     pool_size: int | None = Field(None, ge=1, description="candidates in one matching, absolute; goes before pool")
     refresh: dict[str, dict[str, Any]] = Field({"Every": {"epochs": 1}}, description="when to match again")

@@ -1,7 +1,6 @@
 """What both command lines share: exit codes, and progress on standard error."""
 
 import contextlib
-import errno
 import math
 import sys
 import time
@@ -40,9 +39,9 @@ def exit_codes() -> Iterator[None]:
         print("Error: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno is None:  # not the disk's fault, but a library's
             raise
-        print(f"Error: cannot write: {error}", file=sys.stderr)
+        print(f"Error: cannot read or write: {error}", file=sys.stderr)
         sys.exit(EXIT_DISK)
 
 

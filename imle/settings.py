@@ -61,7 +61,7 @@ class IMLE:
     width: int = 256
     depth: int = 4
     batch_size: int = 256
-    lr: float = 1e-3
+    lr: float = 3e-3
     pool: float = 2.0
     pool_size: int | None = None
     refresh: Every | Adaptive | EachBatch = Every(1)  # noqa: RUF009 - frozen, so it may be shared
@@ -110,7 +110,7 @@ class IMLE:
         """
         published: dict[str, Any] = {
             "network": "reference", "width": 128, "depth": 2, "noise_dim": 32, "batch_size": 128,
-            "pool": 2.0, "ema": 0.0, "calibrate": False,
+            "lr": 1e-3, "pool": 2.0, "ema": 0.0, "calibrate": False,
         }  # fmt: skip
         return cls(**{**published, **changes})
 

@@ -3,7 +3,6 @@
 import itertools
 import json
 import multiprocessing
-import os
 import platform
 import statistics
 import sys
@@ -35,8 +34,9 @@ def save(name: str, results: dict[str, Any], figures: dict[str, Any]) -> None:
     """Write docs/studies/data/NAME.json and one PNG a figure."""
     (DOCS / "data").mkdir(parents=True, exist_ok=True)
     (DOCS / "images").mkdir(parents=True, exist_ok=True)
+    arguments = [Path(a).name if "/" in a else a for a in sys.argv[1:]]  # where a file lies is nobody's business
     facts = {
-        "command": " ".join(["python", f"benchmarks/studies/{name}.py", *sys.argv[1:]]),
+        "command": " ".join(["python", f"benchmarks/studies/{name}.py", *arguments]),
         "torch": torch.__version__, "python": platform.python_version(), **results,
     }  # fmt: skip
     path = DOCS / "data" / f"{name}.json"
@@ -71,7 +71,6 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 def in_workers(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], workers: int) -> list[Any]:
     """The answers to all jobs in order, from processes of one thread each, with a dot on standard error a job."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # faiss asks this, not torch
     with multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
         waiting = [pool.apply_async(function, job) for job in jobs]
         answers = []

@@ -18,9 +18,9 @@ import imle
 PHASES = ("generate", "search", "train")
 BASE = {"n": 8000, "pool": 16_000, "d": 64}
 SWEEPS: dict[str, tuple[int, ...]] = {
-    "n": (2000, 4000, 8000, 16_000, 32_000),  # the pool stays 2N
-    "pool": (4000, 16_000, 64_000, 128_000),
-    "d": (16, 64, 256, 1024),
+    "n": (2000, 4000, 8000, 16_000),  # the pool stays 2N
+    "pool": (4000, 8000, 16_000, 32_000, 64_000),
+    "d": (16, 64, 256, 512),
 }
 NAMES = {"n": "examples N, pool 2N", "pool": "pool m, N = 8,000", "d": "dimension d, N = 8,000"}
 

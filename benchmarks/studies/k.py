@@ -26,7 +26,7 @@ from imle.search import nearest
 KS, RULES = (1, 2, 5, 10), ("each", "mean", "one of m/k")
 HIDDEN, BATCH = 128, 128
 NOISE_DIM = {"grid": 2, "latents": 16}
-EPOCHS = {"grid": 150, "latents": 40}
+EPOCHS = {"grid": 120, "latents": 15}
 
 
 def fit(x: Tensor, k: int, rule: str, data: str, seed: int) -> Any:

@@ -18,7 +18,7 @@ from torch import Tensor
 import imle
 from imle.metrics import energy_distance
 
-N, NOISE_DIM, HIDDEN, DEPTH, BATCH, EPOCHS = 1000, 2, 128, 3, 128, 150
+N, NOISE_DIM, HIDDEN, DEPTH, BATCH, EPOCHS = 1000, 2, 128, 3, 128, 100
 STEPS = EPOCHS * -(-N // BATCH)
 SHIFT = 20.0  # standard deviations of the data between the centre of the samples and that of the data
 LOOK_EVERY = 40  # steps between two energy distances

@@ -1,10 +1,13 @@
-"""Draws the pictures of docs/imle.md, all or those named; about two minutes on two cores.
+"""Draws the pictures of docs/imle.md, all or those named; about three minutes on two cores.
 
 python docs/examples/figures.py [NAME…]
 """
 
 import math
+import os
+import runpy
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -23,6 +26,7 @@ from torch import Tensor, nn
 
 import imle
 from imle.metrics import balls, distances_to
+from imle.modes import nearest_mode
 from imle.networks import Residual
 from imle.noise import sample_noise
 
@@ -66,7 +70,10 @@ def frame(points: Tensor, margin: float = 0.15) -> dict[str, tuple[float, float]
     """Limits that show the points and a margin of their extent."""
     low, high = points.amin(0), points.amax(0)
     edge = margin * float((high - low).max())
-    return {"xlim": (float(low[0]) - edge, float(high[0]) + edge), "ylim": (float(low[1]) - edge, float(high[1]) + edge)}
+    return {
+        "xlim": (float(low[0]) - edge, float(high[0]) + edge),
+        "ylim": (float(low[1]) - edge, float(high[1]) + edge),
+    }
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -137,38 +144,36 @@ def idea() -> Figure:
     for axis, (epoch, pool) in zip(axes, film.frames.items(), strict=True):
         matched(axis, x, pool)
         axis.set(title="before" if epoch == 0 else f"after {epoch} epochs", **frame(x, 0.1))
-    axes[0].legend(loc="lower left", handletextpad=0.1, borderpad=0)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncol=2, handletextpad=0.1)
     return figure
 
 
 def promises() -> Figure:
-    """Every mode, a start far away, and five seeds."""
-    figure, axes = panels(3, 2.4)
-    axes[2].remove()
-    axes[2] = figure.add_subplot(1, 3, 3)
-    grid = torch.cartesian_prod(torch.arange(5.0), torch.arange(5.0)).repeat(16, 1) + 0.05 * normal(400, 2)
-    sampler = imle.IMLE(**{**QUICK, "width": 128, "depth": 3}).fit(grid)
-    samples = sampler.sample(1000)
+    """Every mode, starts near and far, and five seeds."""
+    figure, axes = panels(3, 2.4, flat=False)
+    modes = ring(240)
+    samples = imle.IMLE(**{**QUICK, "pool": 0.25}).fit(modes).sample(600, seed=1)
+    dots(axes[0], modes, DATA, 8)
     dots(axes[0], samples, SAMPLE, 3)
-    dots(axes[0], grid[:25].round(), DATA, 14)
-    hit = len(imle.nearest(samples[imle.nearest(samples, grid).distances[:, 0] < 0.15], grid[:25]).indices.unique())
-    axes[0].set(title=f"25 modes, {hit} found")
+    hit = nearest_mode(samples, modes.view(30, 8, 2).mean(0), 0.3)
+    title = f"{len(hit[hit >= 0].unique())} of 8 modes have samples"
+    axes[0].set(title=title, xticks=[], yticks=[], aspect="equal", **frame(modes))
+    axes[0].spines[:].set_visible(False)
 
-    x, module = arcs(80), network()
-    with torch.no_grad():
-        module.leave[1].bias.copy_(torch.tensor([12.0, 8.0]))
-    film = Film(module, sample_noise(0, 0, 150, 2), (10, 40, 200))
-    imle.IMLE(**QUICK).fit(x, model=module, watcher=film)
-    dots(axes[1], x, DATA, 9)
-    for colour, (epoch, pool) in zip((GREY, THIRD, FOURTH, SAMPLE), film.frames.items(), strict=True):
-        dots(axes[1], pool, colour, 4, label=f"epoch {epoch}")
-    axes[1].set(title="a start far from all data")
-    axes[1].legend(loc="upper left", handletextpad=0.1)
+    x = arcs(80)
+    for colour, far in zip((GREY, THIRD, SAMPLE), (1, 10, 100), strict=True):
+        module = network()
+        with torch.no_grad():
+            module.leave[1].bias.copy_(torch.tensor([far, 0.0]))
+        history = imle.IMLE(**{**QUICK, "lr": 1e-2}).fit(x, model=module).history
+        axes[1].semilogy([row["mean_distance"] for row in history], lw=1, color=colour, label=f"start {far} away")
+    axes[1].set(title="mean distance to the nearest sample", xlabel="epoch")
+    axes[1].legend()
 
     for seed in range(5):
         history = imle.IMLE(**QUICK, seed=seed).fit(x).history
-        axes[2].plot([row["epoch"] for row in history], [row["loss"] for row in history], lw=0.9, color=DATA, alpha=0.6)
-    axes[2].set(title="loss, five seeds", xlabel="epoch", yscale="log")
+        axes[2].semilogy([row["loss"] for row in history], lw=0.8, color=DATA, alpha=0.6)
+    axes[2].set(title="loss, five seeds", xlabel="epoch", ylim=(5e-3, 1))
     return figure
 
 
@@ -181,21 +186,26 @@ def density() -> Figure:
     p = torch.exp(-at.square().sum(1) / 2) / math.tau
     axes[0].loglog(p, parts.square().mean(0), "o", ms=4, color=SAMPLE, label="measured, pools of 400")
     axes[0].loglog(p, 1 / (400 * math.pi * p), color=DATA, label="1 / (π m p)")
-    axes[0].set(xlabel="density p at the example", title="squared distance to the nearest sample")
+    axes[0].set(xlabel="density p at the example", title="mean squared distance to the nearest sample")
     axes[0].legend()
 
-    shares = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5)
-    got = []
-    for share in shares:
-        x = 0.3 * normal(1000, 2)
-        x[: round(share * 1000), 0] += 4
-        sampler = imle.IMLE(**{**QUICK, "epochs": 60, "width": 128, "depth": 3, "batch_size": 100, "pool": 2.0}).fit(x)
-        got.append(float((sampler.sample(5000)[:, 0] > 2).float().mean()))
+    shares = (0.05, 0.1, 0.2, 0.35)
+    got = torch.zeros(len(shares), 4)
+    for i, share in enumerate(shares):
+        x = 0.3 * normal(400, 2)
+        x[: round(share * 400), 0] += 4
+        for seed in range(4):
+            drawn = imle.IMLE(**{**QUICK, "epochs": 100, "pool": 1.0}, seed=seed).fit(x).sample(2000)
+            got[i, seed] = (drawn[:, 0] > 2).float().mean()
     line = torch.linspace(0.01, 0.5, 50)
-    axes[1].plot(shares, got, "o", ms=4, color=SAMPLE, label="samples, 2-D")
+    axes[1].errorbar(
+        shares, got.mean(1), got.std(1), fmt="o", ms=4, color=SAMPLE, label="samples, mean ± sd of 4 seeds"
+    )
+    axes[1].plot(
+        line, line.sqrt() / (line.sqrt() + (1 - line).sqrt()), color=DATA, label="proportional to the square root"
+    )
     axes[1].plot(line, line, color=GREY, label="as in the data")
-    axes[1].plot(line, line.sqrt() / (line.sqrt() + (1 - line).sqrt()), color=DATA, label="∝ √ of the data's")
-    axes[1].set(xlabel="share of the smaller group in the data", title="share among the samples")
+    axes[1].set(xlabel="share of the smaller of two groups in the data", title="its share among the samples")
     axes[1].legend()
     return figure
 
@@ -257,7 +267,7 @@ def refresh() -> Figure:
 
 def reject() -> Figure:
     """Which candidates are left out, and what an example takes instead."""
-    x, eps = arcs(16, seed=4), 0.22
+    x, eps = arcs(16, seed=4), 0.3
     candidates = imle.IMLE(**{**QUICK, "epochs": 40}).fit(arcs(80)).sample(64, seed=5)
     distance = torch.cdist(x, candidates)
     near = distance.min(0).values < eps
@@ -289,7 +299,9 @@ def direction() -> Figure:
         score = balls(x, samples)
         dots(axis, x, DATA, 6)
         dots(axis, samples, SAMPLE, 3)
-        axis.set(title=f"direction={value:g}\nprecision {score.precision:.2f}, coverage {score.coverage:.2f}", **frame(x))
+        axis.set(
+            title=f"direction={value:g}\nprecision {score.precision:.2f}, coverage {score.coverage:.2f}", **frame(x)
+        )
     return figure
 
 
@@ -313,7 +325,11 @@ def perturb() -> Figure:
     x = arcs(24, seed=2)
     figure, axes = panels(3, 2.2)
     for axis, value in zip(axes, (0.0, 0.1, 0.4), strict=True):
-        samples = imle.IMLE(**{**QUICK, "epochs": 500, "batch_size": 12, "pool": 1.0}, perturb=value).fit(x).sample(800, seed=1)
+        samples = (
+            imle.IMLE(**{**QUICK, "epochs": 500, "batch_size": 12, "pool": 1.0}, perturb=value)
+            .fit(x)
+            .sample(800, seed=1)
+        )
         dots(axis, samples, SAMPLE, 3)
         dots(axis, x, DATA, 18)
         near = float((imle.nearest(samples, x).distances < 0.1).float().mean())
@@ -331,7 +347,7 @@ def conditions() -> Figure:
         dots(axes[0], by_label.sample(150, condition=label), colour, 5, label=f"condition={label}")
     dots(axes[0], x, DATA, 3, alpha=0.35)
     axes[0].set(title="labels: opposite groups share one", **frame(x))
-    axes[0].legend(loc="center", handletextpad=0.1)
+    axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, 0.02), ncol=3, handletextpad=0.1)
 
     angle = math.tau * torch.rand(300, generator=torch.Generator().manual_seed(0))
     compass = torch.stack([angle.cos(), angle.sin()], 1)
@@ -342,19 +358,18 @@ def conditions() -> Figure:
         wanted = [math.cos(math.radians(degrees)), math.sin(math.radians(degrees))]
         dots(axes[1], by_vector.sample(60, condition=wanted), colour, 7, label=f"{degrees}°")
     axes[1].set(title="vectors: a direction, two rings to choose from", **frame(x))
-    axes[1].legend(loc="center", handletextpad=0.1)
+    axes[1].legend(loc="upper center", bbox_to_anchor=(0.5, 0.02), ncol=3, handletextpad=0.1)
     return figure
 
 
 def model() -> Figure:
-    """Digits as pixels, from the generator and the features of the tour."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    from imle_tour import DigitGenerator, digits, pyramid
-
-    images, _ = digits()
-    sampler = imle.IMLE(epochs=60, noise_dim=16, batch_size=128, lr=2e-3).fit(
-        images, model=DigitGenerator(), features=pyramid, loss=lambda a, b: (pyramid(a) - pyramid(b)).square().sum(1)
-    )
+    """Digits as pixels, drawn by the network that the tour fits."""
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        tour = runpy.run_path(str(Path(__file__).with_name("imle_tour.py")))
+        os.chdir(here)
+    images, sampler = tour["images"], tour["drawer"]
     samples = sampler.sample(60, seed=1)
     nearest = images[imle.nearest(samples.flatten(1), images.flatten(1)).indices[:, 0]]
     figure, axes = panels(3, 2.5)

@@ -86,7 +86,7 @@ def test_a_finished_fit_returns_at_once_and_more_epochs_go_on(ring, tmp_path):
 
 def test_other_settings_or_data_do_not_resume(ring, tmp_path):
     SMALL.fit(ring, checkpoints=Checkpoints(tmp_path))
-    with pytest.raises(ResumeError, match=r"lr was 0.001, now 0.01"):
+    with pytest.raises(ResumeError, match=r"lr was 0.003, now 0.01"):
         dataclasses.replace(SMALL, lr=0.01).fit(ring, checkpoints=Checkpoints(tmp_path))
     with pytest.raises(ResumeError, match="examples was"):
         SMALL.fit(ring + 1, checkpoints=Checkpoints(tmp_path))

@@ -77,16 +77,19 @@ def calibrate(
         return
     count = max(SAMPLES, 10 * examples.dim)
     generator = stream(seed, HELD_OUT)
-    chances = (torch.ones(examples.n) if weights is None else weights.cpu()).double().cumsum(0) / examples.n
+
+    def condition() -> Tensor | None:
+        """The conditions of 1,000 random examples."""
+        if conditions is None:
+            return None
+        chances = (torch.ones(examples.n) if weights is None else weights.cpu()).double().cumsum(0) / examples.n
+        like = torch.searchsorted(chances, torch.rand(1000, dtype=torch.float64, generator=generator))
+        return conditions.values[like.clamp_max(examples.n - 1).to(examples.device)]
 
     def samples() -> Iterator[tuple[Tensor, Tensor | None]]:
         for _ in range(0, count, 1000):
             noise = torch.randn(1000, sampler.noise_dim, generator=generator).to(examples.device)
-            if conditions is None:
-                yield sampler(noise), None
-            else:  # under the conditions of random examples
-                like = torch.searchsorted(chances, torch.rand(1000, dtype=torch.float64, generator=generator))
-                yield sampler(noise, conditions.values[like.clamp_max(examples.n - 1).to(examples.device)]), None
+            yield sampler(noise, condition()), None
 
     def data() -> Iterator[tuple[Tensor, Tensor | None]]:
         for start, rows in examples.slabs():

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from imle.data import as_rows, slab_rows, take_rows
 
-CACHE_NUMBERS = 2**18
+CACHE_NUMBERS = 2**18  # of a shortlist's candidates, 1 MB
 SPARE = 3  # neighbours beyond k in a shortlist, so that rounding in the fast pass cannot hide a true one
 FastPass = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]  # (Q, d), (M, d), k -> (Q, k) squared, (Q, k) indices
 
@@ -85,7 +85,7 @@ def measure(queries: Tensor, candidates: Any, shortlist: Tensor, k: int) -> tupl
     shortlist = shortlist.sort(dim=1).values
     real = shortlist.clamp_min(0)
     distances = torch.empty(shortlist.shape, device=queries.device)
-    # What a processor holds in its cache is gathered, subtracted and measured there.
+    # In parts that stay in a processor's cache while they are gathered, subtracted and measured.
     step = max(1, (CACHE_NUMBERS if queries.device.type == "cpu" else 2**25) // (queries.shape[1] * shortlist.shape[1]))
     for start in range(0, len(queries), step):
         picked = take_rows(candidates, real[start : start + step].flatten(), queries.device)

@@ -62,7 +62,7 @@ class Generator:
         Raises:
             DivergedError: if a sample is not finite.
         """
-        self.clock.lap(None)
+        self.clock.lap("search")  # what happened since the slab before
         rows = max(16, FORWARD_NUMBERS // self.sampler.dim)
         parts = []
         with torch.no_grad():

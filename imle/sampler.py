@@ -137,6 +137,8 @@ class LatentSampler(nn.Module):
         if n < 0 or start < 0 or (batch_size is not None and batch_size < 1):
             raise ValueError(f"expected n >= 0, start >= 0, batch_size >= 1, received {n}, {start}, {batch_size}")
         conditions = self.conditions_for(condition, n)
+        if n == 0:
+            return torch.empty(0, *self.shape)
         was_training = self.training
         self.eval()
         samples = torch.empty(n, *self.shape)
@@ -239,10 +241,12 @@ class LatentSampler(nn.Module):
             DataError: if files are missing or damaged, with every missing and unexpected weight.
         """
         config, tensors = hub.load(source, revision)
-        sampler = cls.from_config(config, network)
         try:
+            sampler = cls.from_config(config, network)
             sampler.load_state_dict(tensors, strict=True)
-        except RuntimeError as error:
+        except DataError:
+            raise
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DataError(f"the weights in {source} do not fit its config.json: {error}") from error
         return sampler
 

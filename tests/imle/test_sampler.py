@@ -63,6 +63,16 @@ def test_damaged_folders_are_data_errors(sampler, tmp_path):
     (folder / "config.json").write_text(json.dumps({**config, "format": 99}))
     with pytest.raises(DataError, match="format 99"):
         imle.LatentSampler.from_pretrained(folder)
+    for change in (
+        {"noise_dim": "x"},
+        {"shape": 3},
+        {"network": {}},
+        {"condition": {"labels": "ab"}},
+        {"condition": [1]},
+    ):
+        (folder / "config.json").write_text(json.dumps({**config, **change}))
+        with pytest.raises(DataError, match=r"config\.json"):
+            imle.LatentSampler.from_pretrained(folder)
     (folder / "config.json").write_text("[]")
     with pytest.raises(DataError):
         imle.LatentSampler.from_pretrained(folder)
@@ -98,6 +108,10 @@ def test_labels_steer_the_samples(labelled, tmp_path):
     assert torch.equal(labelled.sample(100, seed=3, start=300, condition=mixed[300:]), both[300:])
     labelled.save_pretrained(tmp_path)
     assert torch.equal(imle.LatentSampler.from_pretrained(tmp_path).sample(400, seed=3, condition=mixed), both)
+
+
+def test_no_samples_of_a_label(labelled):
+    assert labelled.sample(0, condition=7, start=5).shape == (0, 3)
 
 
 @pytest.mark.parametrize("condition", [None, 3, 7.0, [7, -2, 7], [[7, -2]], "7", True])

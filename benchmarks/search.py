@@ -5,8 +5,8 @@
 
 FOLDER holds at least 28,000 colour images of 32x32, such as CIFAR-10's training set. 8,000 of them are the queries,
 and no candidates; the candidates are the others, shifted by a few pixels and flipped until there are 200,000.
-Each figure is the median of three calls, each of which builds whatever index it uses. The memory is what the process
-needed at its peak beyond queries and candidates (Linux).
+Each figure is the median of three calls, each of which builds whatever index it uses. Processor time is summed over
+threads. The memory is what the process needed at its peak beyond queries and candidates (Linux).
 """
 
 import argparse
@@ -60,19 +60,21 @@ def status(field: str) -> float:
 
 def measure(queries: Tensor, candidates: Tensor, method: str, repeats: int) -> imle.Neighbours:
     """Print the median of some calls, and hand back what was found."""
-    seconds, extra = [], 0.0
+    seconds, processor, extra = [], [], 0.0
     for _ in range(repeats):
         gc.collect()
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
         before = status("VmRSS")
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         found = imle.nearest(queries, candidates, 1, method)
         seconds.append(time.perf_counter() - started)
+        processor.append(time.process_time() - used)
         extra = max(extra, status("VmHWM") - before)
     spread = f"{min(seconds):.2f}-{max(seconds):.2f}" if repeats > 1 else "one call"
     print(
         f"{len(queries):,} queries, {len(candidates):,} x {candidates.shape[1]}, method {method} took {found.method}: "
-        f"{statistics.median(seconds):.2f} s ({spread}), {extra:,.0f} MiB beyond the data", flush=True
+        f"{statistics.median(seconds):.2f} s ({spread}), {statistics.median(processor):.2f} s of processor time, "
+        f"{extra:,.0f} MiB beyond the data", flush=True
     )  # fmt: skip
     return found
 

@@ -246,7 +246,7 @@ class LatentSampler(nn.Module):
             sampler.load_state_dict(tensors, strict=True)
         except DataError:
             raise
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DataError(f"the weights in {source} do not fit its config.json: {error}") from error
         return sampler
 

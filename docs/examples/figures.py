@@ -63,7 +63,7 @@ def dots(axis: Axes, points: Any, colour: str, size: float = 9, **options: Any) 
 
 def links(axis: Axes, start: Any, end: Any, colour: str = GREY) -> None:
     """A line from each start to its end."""
-    axis.add_collection(LineCollection(np.stack([start, end], 1), colors=colour, linewidths=0.8, zorder=0))
+    axis.add_collection(LineCollection(list(np.stack([start, end], 1)), colors=colour, linewidths=0.8, zorder=0))
 
 
 def frame(points: Tensor, margin: float = 0.15) -> dict[str, tuple[float, float]]:
@@ -164,7 +164,7 @@ def promises() -> Figure:
     for colour, far in zip((GREY, THIRD, SAMPLE), (1, 10, 100), strict=True):
         module = network()
         with torch.no_grad():
-            module.leave[1].bias.copy_(torch.tensor([far, 0.0]))
+            list(module.parameters())[-1].copy_(torch.tensor([far, 0.0]))
         history = imle.IMLE(**{**QUICK, "lr": 1e-2}).fit(x, model=module).history
         axes[1].semilogy([row["mean_distance"] for row in history], lw=1, color=colour, label=f"start {far} away")
     axes[1].set(title="mean distance to the nearest sample", xlabel="epoch")
@@ -284,7 +284,7 @@ def reject() -> Figure:
         dots(axis, candidates, SAMPLE, 10)
         if title == "Reject(eps=ε)":
             dots(axis, candidates[near], "white", 12)
-            axis.scatter(*candidates[near].T, s=14, c=GREY, marker="x", linewidths=0.9)
+            axis.scatter(candidates[near, 0], candidates[near, 1], s=14, c=GREY, marker="x", linewidths=0.9)
         dots(axis, x, DATA, 16)
         axis.set(title=title, **frame(torch.cat([x, candidates])))
     return figure

@@ -1,4 +1,5 @@
 # make demo: digits in, a trained model and its pictures out.  make test: lint, types, the whole suite.
+# make bench: the timings of docs/benchmarks.md that need no data.
 PYTHON ?= python3
 BIN = .venv/bin
 
@@ -20,6 +21,11 @@ test: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/pydoclint --quiet imle glann
 	$(BIN)/python -m pytest
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/allocator.py
+	$(BIN)/python benchmarks/upsampling.py
+	$(BIN)/python benchmarks/imle_speed.py
 
 clean:
 	rm -rf .venv demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

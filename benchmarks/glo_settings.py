@@ -55,7 +55,7 @@ def main() -> None:
             bf16 = changes.pop("bf16", True)
             settings = GLOSettings(epochs=arguments.epochs, loss="laplacian", **changes)
             wall, processor = time.perf_counter(), time.process_time()
-            result = glo.fit(images, settings, loss, bf16=bf16)
+            result = glo.fit(images, settings, lambda: loss, bf16=bf16)
             wall, processor = time.perf_counter() - wall, time.process_time() - processor
             with torch.no_grad():
                 parts = zip(result.latents.split(256), torch.arange(len(images)).split(256), strict=True)

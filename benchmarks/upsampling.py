@@ -38,6 +38,5 @@ if __name__ == "__main__":
                     seconds[name].append(time.perf_counter() - started)
             slow, fast = (statistics.median(seconds[name]) * 1e3 for name in ("plain", "fused"))
             kind = "bf16" if bf16 else "fp32"
-            print(
-                f"{channels_in:>3} -> {channels_out:<3} at {side:>2}²  {kind}  {slow:5.1f} ms -> {fast:5.1f} ms  {slow / fast:.1f}×"
-            )
+            layer = f"{channels_in:>3} -> {channels_out:<3} at {side:>2}²  {kind}"
+            print(f"{layer}  {slow:5.1f} ms -> {fast:5.1f} ms  {slow / fast:.1f}×")

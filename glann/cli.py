@@ -1,5 +1,6 @@
 """The ``glann`` command. Heavy packages are imported by the commands that need them, so that --help is instant."""
 
+import io
 import re
 import shlex
 import sys
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _TRUNK_LOSSES = ("lpips-vgg", "lpips-alex", "lpips-squeeze", "vgg")
+_OTHER_SUFFIXES = (".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".npz", ".pt")
 _SAMPLE_SUFFIXES = (".png", ".npy", ".safetensors")
 
 
@@ -111,6 +113,7 @@ def sample(model: Path, count: int, seed: int, out: Path, grid: bool, batch_size
     """Draw new images. Sample k of a seed has the same bytes whatever -n and --batch-size."""
     from glann import pictures
     from glann.model import GLANN
+    from imle.checks import check_device
     from imle.errors import DataError
 
     folder = out.suffix.lower() not in _SAMPLE_SUFFIXES
@@ -120,6 +123,10 @@ def sample(model: Path, count: int, seed: int, out: Path, grid: bool, batch_size
         _check_sample_folder(out, count)
     elif out.is_dir():
         raise click.UsageError(f"{out} is a folder")
+    try:
+        check_device(device)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     loaded = GLANN.from_pretrained(model, device)
     starts = range(0, count, batch_size)
     if folder:
@@ -140,29 +147,35 @@ def sample(model: Path, count: int, seed: int, out: Path, grid: bool, batch_size
 
 def _check_sample_folder(out: Path, count: int) -> None:
     """A folder of samples holds samples and nothing else, so it must be new, empty, or about to be overwritten."""
+    from glann import pictures
     from imle.errors import DataError
 
+    if out.suffix.lower() in _OTHER_SUFFIXES and not out.is_dir():
+        raise click.UsageError(f"expected a folder or a {', '.join(_SAMPLE_SUFFIXES)} file as --out, received {out}")
     if out.exists() and not out.is_dir():
         raise DataError(f"expected a folder or a {', '.join(_SAMPLE_SUFFIXES)} file as --out, {out} is another file")
     for path in out.iterdir() if out.is_dir() else ():
-        if not (re.fullmatch(r"\d{6}\.png", path.name) and int(path.stem) < count):
+        replaced = re.fullmatch(r"\d{6}\.png", path.name) and int(path.stem) < count
+        if not (replaced and pictures.is_ours(path)):
             raise DataError(f"{out} holds {path.name}, which these samples would not replace; name another --out")
 
 
 def _write_samples(images: "Tensor", out: Path, grid: bool) -> None:
     from glann import pictures
+    from imle.atomic import write_atomically
 
     if out.suffix.lower() == ".png":
         pictures.save(pictures.grid(images) if grid else pictures.to_pil(images[0]), out)
     elif out.suffix.lower() == ".npy":
         import numpy as np
 
-        with out.open("wb") as file:
-            np.save(file, images.numpy())
+        buffer = io.BytesIO()
+        np.save(buffer, images.numpy())
+        write_atomically(out, buffer.getvalue())
     else:
         import safetensors.torch
 
-        safetensors.torch.save_file({"images": images}, out)
+        write_atomically(out, safetensors.torch.save({"images": images}))
 
 
 @main.command()

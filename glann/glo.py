@@ -5,6 +5,7 @@ paper, with the unit sphere in place of the unit ball as in Hoshen et al. 2019 (
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ class GLOResult:
 def fit(
     images: "ImageSet",
     settings: "GLOSettings",
-    loss: nn.Module,
+    make_loss: Callable[[], nn.Module],
     *,
     seed: int = 0,
     device: str = "cpu",
@@ -51,7 +52,8 @@ def fit(
     Args:
         images: N images, all of one size.
         settings: sizes, rates and schedule of this stage.
-        loss: a perceptual distance from `glann.losses`.
+        make_loss: gives a perceptual distance, for instance from `glann.losses.build`; called only if there is
+            something left to train.
         seed: fixes the whole stage, on the CPU bit for bit.
         device: where to train.
         bf16: run the networks in bfloat16; weights, latents and losses stay float32.
@@ -76,10 +78,9 @@ def fit(
             **settings.generator_options,
         )
     generator = generator.to(device).to(memory_format=torch.channels_last).train()
-    loss = loss.to(device)
     betas = (settings.beta1, settings.beta2)
     adam = torch.optim.Adam(generator.parameters(), lr=settings.lr, betas=betas)
-    batches = -(-count // settings.batch_size)  # equal parts, so that none is dropped and none is tiny
+    batches = max(1, count // settings.batch_size)  # equal parts: none is dropped, none smaller than asked
 
     # Where to begin: from the images, or from the last checkpoint.
     facts: dict[str, Any] = {"epoch": 0, "batch": 0, "loss_sum": 0.0, "seconds": 0.0}
@@ -108,6 +109,8 @@ def fit(
     def commit(epoch: int, batch: int, seconds: float) -> None:
         """Put the state after ``batch`` batches of ``epoch`` (from 0) on disk, unless it is not worth keeping."""
         _require_finite(loss_sum, epoch)
+        for value in (latents.rows, *generator.parameters()):
+            _require_finite(value.detach().sum(), epoch)
         if checkpoints is not None:
             tensors = {
                 **checkpoint.module_tensors("generator", generator),
@@ -118,7 +121,9 @@ def fit(
             now = {"epoch": epoch, "batch": batch, "loss_sum": float(loss_sum), "seconds": seconds}
             checkpoints.commit(epoch * batches + batch, tensors, {**now, "images": images.fingerprint})
 
+    loss = make_loss().to(device) if facts["epoch"] < settings.epochs else None
     for epoch in range(facts["epoch"], settings.epochs):
+        assert loss is not None
         first = facts["batch"] if epoch == facts["epoch"] else 0
         earlier = facts["seconds"] if epoch == facts["epoch"] else 0.0
         started = time.monotonic()
@@ -167,7 +172,7 @@ def fit(
     return GLOResult(generator.cpu().eval(), on_sphere(latents.rows.cpu()), losses.cpu())
 
 
-def _require_finite(loss_sum: Tensor, epoch: int) -> None:
-    if not torch.isfinite(loss_sum):
+def _require_finite(total: Tensor, epoch: int) -> None:
+    if not torch.isfinite(total):
         hint = "the last good checkpoint is kept; lower glo.lr or glo.latent_lr, or use --precision fp32"
         raise DivergedError(f"the loss of stage 1 is not finite in epoch {epoch + 1}; {hint}")

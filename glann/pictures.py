@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+_MARK = "glann"  # in the PNGs that this package writes, so that it overwrites no others
 _GAP = 2  # pixels between two pictures of a grid
 _SHORT_SIDE = 64  # pixels; smaller images are enlarged by whole factors, so that a person sees them
 _CHECKER = 8  # pixels; side of a square of the board behind transparent images
@@ -60,7 +62,21 @@ def pairs(originals: Tensor, copies: Tensor, columns: int = 8) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Write a PNG so that a reader never sees half of it."""
+    """Write a PNG, marked as ours, so that a reader never sees half of it."""
+    mark = PngInfo()
+    mark.add_text("Software", _MARK)
     scratch = path.with_name(path.name + ".tmp")
-    picture.save(scratch, format="PNG")
-    scratch.replace(path)
+    try:
+        picture.save(scratch, format="PNG", pnginfo=mark)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a PNG that `save` wrote."""
+    try:
+        with Image.open(path) as picture:
+            return bool(picture.info.get("Software") == _MARK)
+    except (OSError, ValueError, SyntaxError):
+        return False

@@ -1,5 +1,7 @@
 """From a folder of images to a trained, exported, reported model: the whole of ``glann fit``."""
 
+import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +10,10 @@ from typing import Any, Literal
 
 from glann.memory import keep_freed_buffers
 from glann.registry import lookup
-from glann.runs import Run, differences
+from glann.runs import FRESH, RECORD, Run, differences, versions
 from glann.settings import Pipeline, check_pipeline, load_pipeline
 from imle.checkpoint import graceful_stop
+from imle.checks import check_device
 from imle.errors import DataError, Failure, ResumeError, SettingsError
 
 _SAMPLES = 64  # pictures in samples.png
@@ -80,6 +83,7 @@ def _plan(request: Request, record: Mapping[str, Any] | None) -> tuple[Pipeline,
         return record[key] if record else default()
 
     device = choose("device", request.device, _best_device)
+    check_device(device)
     new = {
         "description": pipeline.description,
         "seed": choose("seed", request.seed, lambda: 0),
@@ -88,14 +92,16 @@ def _plan(request: Request, record: Mapping[str, Any] | None) -> tuple[Pipeline,
         "stages": [spec.to_toml() for spec in stages],
     }
     if record is not None:
-        changed = differences(_comparable(record), _comparable(new))
+        before, now = ({key: r[key] for key in ("seed", "device", "precision")} for r in (record, new))
+        stages_before, stages_now = ({stage["name"]: stage for stage in r["stages"]} for r in (record, new))
+        changed = differences(before, now) + differences(stages_before, stages_now)
         if changed:
             hint = "ask as before, or use --fresh to start over"
             raise ResumeError(f"{request.out} was begun with other settings: {'; '.join(changed)} ({hint})")
     import torch
 
     threads = record["threads"] if record else torch.get_num_threads()
-    return pipeline, {**new, "threads": threads, "source": str(request.source.resolve())}, lines
+    return pipeline, {**new, "threads": threads, "source": _readable(str(request.source.resolve()))}, lines
 
 
 def fit(request: Request, say: Callable[[str], None]) -> None:
@@ -120,34 +126,43 @@ def fit(request: Request, say: Callable[[str], None]) -> None:
 
     run = Run(request.out)
     with run.locked():
-        if request.fresh:
-            run.clear()
-        record = run.record
+        if request.fresh and not (run.folder / RECORD).is_file():
+            raise DataError(f"--fresh starts a run over; {run.folder} holds no {RECORD}")
+        record = None if request.fresh else run.record
         pipeline, new, lines = plan(request, record)
         torch.set_num_threads(new["threads"])
         keep_freed_buffers()
+        first = {"command": _readable(request.command), "decode_seconds": 0.0, "versions": versions()}
+        begun = {**new, **first, **{key: record[key] for key in first if record and key in record}}
 
-        # Decode once. A new run folder whose images turn out to be unusable is not left behind.
-        decoded = (run.folder / "images").exists()
-        begun = {**new, "command": request.command, "decode_seconds": 0.0}
-        begun.update({key: record[key] for key in ("command", "decode_seconds")} if record else {})
-        run.begin(begun)
+        # Decode once. What is there is touched only after the images and the settings were found to be usable, and a
+        # new run folder is left behind only then.
+        if request.fresh:
+            shutil.rmtree(run.folder / FRESH, ignore_errors=True)
+        elif record is None:
+            run.begin(begun)
+        decoded = (run.folder / "images").exists() and not request.fresh
         started = time.monotonic()
         try:
             images = prepare(
                 request.source,
-                run.folder / "images",
+                run.folder / (FRESH if request.fresh else "images"),
                 size=request.size,
                 channels=request.channels,
                 on_bad_image=request.on_bad_image,
                 report=say,
             )
-        except DataError:
             if record is None:
+                for spec in pipeline.stages:
+                    lookup_stage(spec.use).ready(spec.settings, images, say)
+        except Failure:
+            if record is None and not request.fresh:
                 run.clear()
             raise
-        if not decoded:
-            run.begin({**begun, "decode_seconds": round(time.monotonic() - started, 3)})
+        if request.fresh:
+            run.clear(keep=FRESH)
+            os.replace(run.folder / FRESH, run.folder / "images")
+        run.begin(begun if decoded else {**begun, "decode_seconds": round(time.monotonic() - started, 3)})
         for line in lines:
             say(line)
         if images.skipped:
@@ -182,9 +197,11 @@ def _finish(run: Run, images: Any, produced: Any, say: Callable[[str], None]) ->
         say(f"the pipeline ends without a generator and a sampler; its stages' results are in {run.folder}")
         return
     model = GLANN(produced.generator, produced.sampler, produced.generator_config)
-    if (run.folder / "report.html").is_file() and model.is_saved_in(run.folder / "model"):
+    parts = ["samples.png", "report.html", *(["reconstructions.png"] if produced.latents is not None else [])]
+    if all((run.folder / part).is_file() for part in parts) and model.is_saved_in(run.folder / "model"):
         say(f"{run.folder} is finished: nothing to do (ask for more epochs to go on, --fresh to start over)")
         return
+    (run.folder / "report.html").unlink(missing_ok=True)  # its absence says that this is not finished
     pictures.save(pictures.grid(model.sample(_SAMPLES, seed=_SAMPLE_SEED)), run.folder / "samples.png")
     if produced.latents is not None:
         rows = torch.linspace(0, len(images) - 1, min(_RECONSTRUCTIONS, len(images))).long()
@@ -202,10 +219,9 @@ def lookup_stage(use: str) -> Any:
     return lookup("stages", STAGES, use)()
 
 
-def _comparable(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a record that a later call must not change, stages by name."""
-    kept = {key: record[key] for key in ("seed", "device", "precision")}
-    return {**kept, **{stage["name"]: stage for stage in record["stages"]}}
+def _readable(text: str) -> str:
+    """A path that is not UTF-8 as text that a TOML file can hold."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _best_device() -> str:

@@ -13,6 +13,9 @@ from imle.atomic import write_atomically
 from imle.errors import BusyError, DataError, ResumeError
 
 RECORD = "run.toml"
+FRESH = "images.fresh"  # the decoded images of a run that starts over, until the old run is removed
+_OURS = ("images", "images.tmp", FRESH, "model", "samples.png", "reconstructions.png", "report.html")
+_NEEDED = ("description", "seed", "device", "precision", "threads", "stages", "command", "decode_seconds")
 _RAISABLE = "epochs"  # the one setting that a later call may raise
 _PACKAGES = ("glann", "torch", "torchvision", "faiss-cpu", "lpips", "numpy", "pillow", "safetensors")
 
@@ -35,11 +38,17 @@ class Run:
             ResumeError: if the file cannot be read.
         """
         try:
-            return tomllib.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+            record = tomllib.loads((self.folder / RECORD).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ResumeError(f"{self.folder / RECORD} cannot be read: {error}") from error
+        missing = [key for key in _NEEDED if key not in record]
+        if missing or not all(isinstance(stage, dict) and "name" in stage for stage in record["stages"]):
+            raise ResumeError(
+                f"{self.folder / RECORD} is no record of a run: {', '.join(missing or ['stages'])} missing"
+            )
+        return record
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -54,7 +63,7 @@ class Run:
         if self.folder.exists() and not self.folder.is_dir():
             raise DataError(f"expected a folder for the run, {self.folder} is a file")
         if self.folder.is_dir() and not (self.folder / RECORD).exists():
-            foreign = sorted(p.name for p in self.folder.iterdir() if p.name != "lock")
+            foreign = sorted(p.name for p in self.folder.iterdir() if p.name not in ("lock", RECORD + ".tmp"))
             if foreign:
                 raise DataError(
                     f"{self.folder} is not empty and holds no {RECORD} ({foreign[0]}, …); name another --out"
@@ -78,25 +87,25 @@ class Run:
         """Write ``run.toml``, so that readers see the old one or the new one."""
         import tomli_w
 
-        text = tomli_w.dumps({**record, "versions": versions()})
-        write_atomically(self.folder / RECORD, text.encode())
+        write_atomically(self.folder / RECORD, tomli_w.dumps(dict(record)).encode())
 
-    def clear(self) -> None:
-        """Remove all that an earlier run left here, ``run.toml`` last.
+    def clear(self, keep: str | None = None) -> None:
+        """Remove what an earlier run left here, ``run.toml`` last; a person's own files stay.
 
-        Raises:
-            DataError: if the folder holds no ``run.toml``: it is not ours to empty.
+        Args:
+            keep: a name that is not removed.
         """
-        if not (self.folder / RECORD).is_file():
-            raise DataError(f"--fresh empties a run folder; {self.folder} holds no {RECORD}")
-        for path in sorted(self.folder.iterdir()):
-            if path.name in (RECORD, "lock"):
-                continue
+        try:
+            stages = [str(stage["name"]) for stage in (self.record or {"stages": []})["stages"]]
+        except ResumeError:  # a damaged record names no stages
+            stages = []
+        for name in {*_OURS, *stages} - {keep}:
+            path = self.folder / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
-                path.unlink()
-        (self.folder / RECORD).unlink()
+                path.unlink(missing_ok=True)
+        (self.folder / RECORD).unlink(missing_ok=True)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -1,5 +1,6 @@
 """The settings of a run: a pipeline file and what the command line adds, checked before anything is done."""
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glann.registry import lookup
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_RESERVED = ("images", "model", "lock")  # what a run folder holds beside its stages
 
 
 class GLOSettings(BaseModel):
@@ -124,6 +128,11 @@ def check_pipeline(tables: Mapping[str, Any], overrides: Iterable[str] = ()) -> 
     if not isinstance(entries, list) or not entries or not all(isinstance(e, dict) and "use" in e for e in entries):
         raise ValueError("a pipeline needs [[stages]], each with a `use`")
     named = {str(entry.get("name", entry["use"])): dict(entry) for entry in entries}
+    for name in named:
+        if not _NAME.fullmatch(name) or name in _RESERVED:
+            raise ValueError(
+                f"stage name {name!r}: expected lower-case letters, digits, - and _, no name of the run's own"
+            )
     if len(named) < len(entries):
         raise ValueError("two stages of the pipeline have the same name; give one of them a `name`")
     for override in overrides:
@@ -131,6 +140,8 @@ def check_pipeline(tables: Mapping[str, Any], overrides: Iterable[str] = ()) -> 
         stage, dot, setting = key.strip().partition(".")
         if not (equals and dot and setting):
             raise ValueError(f"--set expects STAGE.KEY=VALUE, received {override!r}")
+        if setting in ("use", "name"):
+            raise ValueError(f"--set {override}: which stages run is said in a pipeline file")
         if stage not in named:
             raise ValueError(f"--set {override}: no stage {stage!r}; expected one of {', '.join(named)}")
         named[stage][setting] = _toml_value(value.strip())

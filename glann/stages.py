@@ -55,6 +55,9 @@ class Stage(Protocol):
     def resolve(self, settings: Any) -> tuple[BaseModel, list[str]]:
         """Settings with every ``auto`` decided, and a line for each decision, before anything is trained."""
 
+    def ready(self, settings: Any, images: "ImageSet", say: Callable[[str], None]) -> None:
+        """Fail now, before a new run is begun, where this stage could not start; may fetch what it needs."""
+
     def run(self, settings: Any, context: Context, produced: Produced) -> Produced:
         """Train, or go on from the last checkpoint in the stage's folder, or load what is finished."""
 
@@ -65,33 +68,57 @@ class GLOStage:
     Settings = GLOSettings
 
     def resolve(self, settings: GLOSettings) -> tuple[GLOSettings, list[str]]:
-        """Name the perceptual distance that is taken, check that it can be had, and that the generator exists."""
+        """Name the perceptual distance that is taken, and check that the generator can be built."""
+        import torch
+
         from glann import generators, losses
         from glann.registry import lookup
 
         lookup("generators", generators.GENERATORS, settings.generator)
+        if settings.generator in generators.GENERATORS:
+            try:
+                with torch.device("meta"):
+                    generators.build(
+                        settings.generator,
+                        latent_dim=settings.latent_dim,
+                        size=(32, 32),
+                        channels=3,
+                        **settings.generator_options,
+                    )
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ValueError(f"glo.generator_options: {error}, received {settings.generator_options}") from error
         weights = Path(settings.loss_weights) if settings.loss_weights else None
         name, why = losses.resolve(settings.loss, weights)
         return settings.model_copy(update={"loss": name}), [why] if name != settings.loss else []
+
+    def ready(self, settings: GLOSettings, images: "ImageSet", say: Callable[[str], None]) -> None:
+        """Build the perceptual distance once, so that missing weights are fetched or named before anything is begun."""
+        self._loss(settings, images, say)
+
+    def _loss(self, settings: GLOSettings, images: "ImageSet", say: Callable[[str], None]) -> "nn.Module":
+        from glann import losses
+        from glann.weights import download_progress
+
+        return losses.build(
+            settings.loss,
+            size=(images.height, images.width),
+            channels=images.channels,
+            weights=settings.loss_weights,
+            download=download_progress(say),
+        )
 
     def run(self, settings: GLOSettings, context: Context, produced: Produced) -> Produced:
         """See `Stage.run`."""
         import safetensors.torch
 
-        from glann import glo, losses
-        from glann.weights import download_progress
+        from glann import glo
 
         images = context.images
-        weights = Path(settings.loss_weights) if settings.loss_weights else None
-        size = (images.height, images.width)
-        loss = losses.build(
-            settings.loss, size=size, channels=images.channels, weights=weights, download=download_progress(context.say)
-        )
         with _Watched(context, "images") as watcher:
             result = glo.fit(
                 images,
                 settings,
-                loss,
+                lambda: self._loss(settings, images, context.say),
                 seed=context.seed,
                 device=context.device,
                 bf16=context.bf16,
@@ -124,6 +151,9 @@ class IMLEStage:
         _estimator(settings, seed=0)
         return settings, []
 
+    def ready(self, settings: IMLESettings, images: "ImageSet", say: Callable[[str], None]) -> None:
+        """See `Stage.ready`; this stage needs nothing from outside."""
+
     def run(self, settings: IMLESettings, context: Context, produced: Produced) -> Produced:
         """See `Stage.run`. A stage that was trained on other latents starts over, and says so."""
         if produced.latents is None:
@@ -154,11 +184,14 @@ def _estimator(settings: IMLESettings, seed: int) -> Any:
         """``{"Adaptive": {"max_age": 5}}`` -> imle.Adaptive(max_age=5)."""
         if table is None:
             return None
-        (name, arguments), *rest = table.items()
         known = ("Every", "Adaptive", "EachBatch", "Reject")
-        if rest or name not in known:
-            raise ValueError(f"expected one table named {' or '.join(known)}, received {', '.join(table)}")
-        return getattr(selection, name)(**arguments)
+        if len(table) != 1 or not set(table) <= set(known):
+            raise ValueError(f"expected one table named {' or '.join(known)}, received {', '.join(table) or 'none'}")
+        ((name, arguments),) = table.items()
+        try:
+            return getattr(selection, name)(**arguments)
+        except TypeError as error:
+            raise ValueError(f"imle: {name}: {error}") from error
 
     values = settings.model_dump(exclude={"refresh", "reject"})
     return imle.IMLE(**values, refresh=piece(settings.refresh), reject=piece(settings.reject), seed=seed)

@@ -1,5 +1,6 @@
 """Files that are on disk whole or not at all. Light to import: no torch."""
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -8,9 +9,14 @@ from pathlib import Path
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace one file so that a reader sees the old bytes or the new ones, never a mixture."""
     scratch = path.with_name(path.name + ".tmp")
-    scratch.write_bytes(data)
-    flush(scratch)
-    os.replace(scratch, path)
+    try:
+        scratch.write_bytes(data)
+        flush(scratch)
+        os.replace(scratch, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        raise
     flush(path.parent)
 
 

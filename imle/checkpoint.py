@@ -97,7 +97,8 @@ class Checkpoints:
             _remove(scratch)
             scratch.mkdir()
             flat = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-            safetensors.torch.save_file(flat, scratch / "tensors.safetensors")
+            # Through Python's own I/O, whose errors tell a full disk from a wrong tensor.
+            (scratch / "tensors.safetensors").write_bytes(safetensors.torch.save(flat))
             (scratch / "facts.json").write_text(json.dumps(dict(facts)), encoding="utf-8")
             hashes = {name: sha256(scratch / name) for name in ("tensors.safetensors", "facts.json")}
             (scratch / "manifest.json").write_text(json.dumps(hashes), encoding="utf-8")

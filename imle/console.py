@@ -1,6 +1,7 @@
 """What both command lines share: exit codes, and progress on standard error."""
 
 import contextlib
+import errno
 import math
 import sys
 import time
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from imle.errors import EXIT_DISK, EXIT_INTERRUPTED, Failure
+from imle.errors import EXIT_DISK, EXIT_INTERRUPTED, DataError, Failure
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -39,8 +40,13 @@ def exit_codes() -> Iterator[None]:
         print("Error: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
-        if error.errno is None:  # not the disk's fault, but a library's
+        if error.errno is None or isinstance(error, BrokenPipeError):  # a library's own, or nobody reads any more
             raise
+        if isinstance(error, FileNotFoundError | NotADirectoryError | FileExistsError | IsADirectoryError) or (
+            error.errno == errno.ENAMETOOLONG
+        ):
+            print(f"Error: {error}", file=sys.stderr)
+            sys.exit(DataError.exit_code)
         print(f"Error: cannot read or write: {error}", file=sys.stderr)
         sys.exit(EXIT_DISK)
 

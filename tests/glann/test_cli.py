@@ -1,6 +1,5 @@
 """What the command line promises to other programs: exit codes, one line an error, bytes that do not change."""
 
-import errno
 import os
 import subprocess
 import sys
@@ -55,6 +54,8 @@ def test_samples_as_arrays_and_pictures(finished, tmp_path):
         (["sample", "RUN", "--seed", "-1", "--out", "x"], 2, "--seed"),
         (["sample", "RUN", "--out", "x.npy", "--grid"], 2, "--grid"),
         (["sample", "nonesuch", "--out", "x"], 3, "nonesuch"),
+        (["sample", "RUN", "--out", "x.jpg"], 2, "x.jpg"),
+        (["sample", "RUN", "--out", "x", "--device", "cuda:99"], 2, "cuda:99"),
         (["sample", "RUN", "--out", "RUN"], 3, "name another --out"),
         (["sample", "RUN", "--out", "RUN/run.toml"], 3, "run.toml"),
         (["sample", "RUN", "--out", "no/such/folder/x.npy"], 3, "does not exist"),
@@ -71,6 +72,8 @@ def test_samples_as_arrays_and_pictures(finished, tmp_path):
         (["fit", "PHOTOS", "--out", "OUT", "--set", "glo.generator=nonesuch"], 2, "residual"),
         (["fit", "PHOTOS", "--out", "OUT", "--set", "glo.loss=nonesuch"], 2, "laplacian"),
         (["fit", "PHOTOS", "--out", "OUT", "--set", "imle.refresh={Never={}}"], 2, "Adaptive"),
+        (["fit", "PHOTOS", "--out", "OUT", "--set", "imle.refresh={}"], 2, "none"),
+        (["fit", "PHOTOS", "--out", "OUT", "--set", "imle.refresh={Every={epoch=1}}"], 2, "epoch"),
         (["fit", "PHOTOS", "--out", "OUT", "--set", "imle.refresh={Every={epochs=0}}"], 2, "Every.epochs"),
         (["fit", "PHOTOS", "--out", "OUT", "--pipeline", "nonesuch"], 2, "quick"),
         (["fit", "PHOTOS", "--out", "OUT", "--fresh"], 3, "run.toml"),
@@ -114,20 +117,44 @@ def test_divergence_is_exit_6_and_keeps_the_run(photos, tmp_path, monkeypatch):
     assert "not finite" in result.stderr
 
 
-def test_a_full_disk_is_exit_7(photos, tmp_path, monkeypatch):
-    real = os.replace
-
-    def full(source, target):
-        if "step-" in str(target):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(source, target)
-
-    monkeypatch.setattr(os, "replace", full)
-    result = glann("fit", photos, "--out", tmp_path / "run", *TINY)
-    assert result.exit_code == 7
-    assert "No space left" in result.stderr
-    monkeypatch.undo()
+@pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
+def test_a_full_disk_is_exit_7_and_the_same_command_goes_on(photos, tmp_path):
+    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, -1)); from glann.cli import main; main()"
+    command = [sys.executable, "-c", limit, "fit", str(photos), "--out", str(tmp_path / "run"), *TINY]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 7, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: cannot")
     assert glann("fit", photos, "--out", tmp_path / "run", *TINY).exit_code == 0
+
+
+def test_samples_replace_samples_and_never_other_pictures(finished, tmp_path):
+    assert glann("sample", finished, "-n", 2, "--out", tmp_path).exit_code == 0
+    assert glann("sample", finished, "-n", 2, "--seed", 5, "--out", tmp_path).exit_code == 0
+    Image.new("RGB", (16, 16)).save(tmp_path / "000001.png")
+    before = (tmp_path / "000001.png").read_bytes()
+    assert glann("sample", finished, "-n", 2, "--out", tmp_path).exit_code == 3
+    assert (tmp_path / "000001.png").read_bytes() == before
+
+
+def test_batch_norm_never_meets_a_single_image(photos, tmp_path):
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted((photos / "class 0").iterdir())[:5]:
+        (few / path.name).write_bytes(path.read_bytes())
+    options = [
+        "--pipeline",
+        "reference-mnist",
+        "--set",
+        "glo.loss=l1",
+        "--set",
+        "glo.epochs=1",
+        "--set",
+        "imle.epochs=1",
+    ]
+    options += ["--set", "glo.batch_size=2"]
+    result = glann("fit", few, "--out", tmp_path / "run", *options)
+    assert result.exit_code == 0, result.stderr
 
 
 def test_from_an_unrelated_directory(photos, tmp_path):

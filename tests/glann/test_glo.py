@@ -21,7 +21,7 @@ def images():
 
 def fit(images, settings=SETTINGS, **options):
     loss = losses.build(settings.loss, size=(16, 16), channels=1)
-    return glo.fit(images, settings, loss, **options)
+    return glo.fit(images, settings, lambda: loss, **options)
 
 
 class Stop(Exception):
@@ -56,7 +56,7 @@ def test_the_distance_falls_and_the_latents_stay_on_the_sphere(images):
     assert (drawn - images.batch(range(40))).abs().mean() == pytest.approx(float(result.losses.mean()), rel=0.5)
 
 
-@pytest.mark.parametrize("steps", [1, 3, 4, 7])  # 3 batches an epoch: within an epoch, at its end, in the next
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])  # 2 batches an epoch
 @pytest.mark.parametrize("generator", ["residual", "reference"])
 def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(images, tmp_path, steps, generator):
     options = {"width": 4} if generator == "residual" else {}
@@ -64,7 +64,7 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(images, tmp_path
     whole = fit(images, settings)
     with pytest.raises(Stop):
         fit(images, settings, checkpoints=Checkpoints(tmp_path, every_seconds=0), watcher=StopAfter(steps))
-    assert Checkpoints(tmp_path).latest().facts["batch"] == steps % 3
+    assert Checkpoints(tmp_path).latest().facts["batch"] == steps % 2
     again = fit(images, settings, checkpoints=Checkpoints(tmp_path))
     assert torch.equal(whole.latents, again.latents)
     assert torch.equal(whole.losses, again.losses)
@@ -101,12 +101,12 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(images, tmp_path):
     class Broken(torch.nn.Module):
         def forward(self, drawn, targets):
             broken.calls += 1
-            return (drawn - targets).abs().mean((1, 2, 3)) * (float("nan") if broken.calls > 4 else 1.0)
+            return (drawn - targets).abs().mean((1, 2, 3)) * (float("nan") if broken.calls > 3 else 1.0)
 
     broken = Broken()
     broken.calls = 0
     with pytest.raises(DivergedError, match="epoch 2"):
-        glo.fit(images, SETTINGS, broken, checkpoints=Checkpoints(tmp_path, every_seconds=0))
+        glo.fit(images, SETTINGS, lambda: broken, checkpoints=Checkpoints(tmp_path, every_seconds=0))
     kept = Checkpoints(tmp_path).latest()
     assert (kept.facts["epoch"], kept.facts["batch"]) == (1, 1)
     assert all(torch.isfinite(t).all() for t in kept.tensors.values())

@@ -88,6 +88,8 @@ def test_kill_9_then_the_same_command_ends_with_the_same_bytes(photos, tmp_path,
     with start(photos, tmp_path / "run") as process:
         wait_for(tmp_path / "run" / moment, process)
         process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "run" / "model").exists()
     with start(photos, tmp_path / "run") as process:
         _, told = process.communicate()
     assert process.returncode == 0, told
@@ -154,6 +156,46 @@ def test_changed_images_are_exit_4_with_the_difference(copied, photos, tmp_path)
     assert "new one.png" in result.stderr
     shutil.rmtree(copied / "images")  # nor does it help to remove the cache
     assert glann("fit", other, "--out", copied, *TINY).exit_code == 4
+
+
+def everything(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        (["PHOTOS", "--fresh", "--set", "glo.epoch=3"], 2),
+        (["nonesuch", "--fresh"], 3),
+        (["PHOTOS", "--fresh", "--device", "mps"], 2),
+        (["PHOTOS", "--fresh", "--set", "glo.loss=lpips-alex"], 3),
+        (["OTHER", "--set", "imle.epochs=9"], 4),
+        (["PHOTOS", "--set", "glo.lr=0.5"], 4),
+    ],
+)
+def test_a_refused_call_leaves_the_run_as_it_was(copied, photos, tmp_path, monkeypatch, asked, code):
+    monkeypatch.setenv("GLANN_WEIGHTS_URL", "http://127.0.0.1:9")  # nobody listens there
+    other = shutil.copytree(photos, tmp_path / "photos")
+    (other / "class 0" / "00.png").unlink()
+    before = everything(copied)
+    asked = [{"PHOTOS": photos, "OTHER": other}.get(a, a) for a in asked]
+    assert glann("fit", *asked, "--out", copied).exit_code == code
+    shutil.rmtree(copied / "images.fresh", ignore_errors=True)
+    assert everything(copied) == before
+
+
+def test_a_run_that_could_not_begin_can_begin_otherwise(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLANN_WEIGHTS_URL", "http://127.0.0.1:9")
+    for wrong in ("glo.loss=lpips-vgg", "glo.generator_options={foo=1}", "glo.generator_options={width=-3}"):
+        assert glann("fit", photos, "--out", tmp_path / "run", *TINY, "--set", wrong).exit_code in (2, 3)
+        assert not (tmp_path / "run").exists()
+    assert glann("fit", photos, "--out", tmp_path / "run", *TINY).exit_code == 0
+
+
+def test_a_lost_report_is_made_again(copied, photos):
+    (copied / "report.html").unlink()
+    assert "nothing to do" not in glann("fit", photos, "--out", copied).stderr
+    assert (copied / "report.html").exists()
 
 
 def test_fresh_starts_over_and_only_a_run_can_be_emptied(copied, photos, tmp_path, finished):

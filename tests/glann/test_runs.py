@@ -3,18 +3,22 @@ import sys
 
 import pytest
 
-from glann.runs import Run, differences
+from glann.runs import Run, differences, versions
 from imle.errors import BusyError, DataError, ResumeError
+
+RECORD = {
+    "description": "d", "seed": 3, "device": "cpu", "precision": "fp32", "threads": 2, "command": "glann fit",
+    "decode_seconds": 0.5, "stages": [{"use": "glo", "name": "first", "epochs": 2}],
+}  # fmt: skip
 
 
 def test_a_record_reads_back(tmp_path):
     run = Run(tmp_path / "a" / "run")
     assert run.record is None
     with run.locked():
-        run.begin({"seed": 3, "stages": [{"use": "glo", "epochs": 2}]})
-    assert run.record["seed"] == 3
-    assert run.record["stages"] == [{"use": "glo", "epochs": 2}]
-    assert {"python", "torch"} <= set(run.record["versions"])
+        run.begin(RECORD)
+    assert run.record == RECORD
+    assert {"python", "torch"} <= set(versions())
 
 
 def test_one_process_at_a_time(tmp_path):
@@ -41,26 +45,33 @@ def test_foreign_folders_are_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(DataError, match=r"thesis\.tex"), Run(tmp_path).locked():
         pass
-    with pytest.raises(DataError, match=r"holds no run\.toml"):
-        Run(tmp_path).clear()
     with pytest.raises(DataError, match="is a file"), Run(tmp_path / "thesis.tex").locked():
         pass
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
-def test_clear_empties_a_run(tmp_path):
+def test_clear_removes_what_a_run_left_and_nothing_else(tmp_path):
     run = Run(tmp_path)
-    run.begin({"seed": 0})
-    (tmp_path / "glo").mkdir()
-    (tmp_path / "glo" / "x").write_text("")
+    run.begin(RECORD)
+    for name in ("first", "images", "samples"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").write_text("")
+    (tmp_path / "notes.txt").write_text("mine")
     run.clear()
-    assert list(tmp_path.iterdir()) == []
+    assert {p.name for p in tmp_path.iterdir()} == {"notes.txt", "samples"}
 
 
 def test_a_damaged_record_is_no_fresh_start(tmp_path):
-    (tmp_path / "run.toml").write_text("seed = ")
-    with pytest.raises(ResumeError, match=r"run\.toml cannot be read"):
-        _ = Run(tmp_path).record
+    for text in ("seed = ", "", "seed = 1", b"\xff".decode("latin-1")):
+        (tmp_path / "run.toml").write_text(text)
+        with pytest.raises(ResumeError, match=r"run\.toml (cannot be read|is no record)"):
+            _ = Run(tmp_path).record
+
+
+def test_a_crash_while_the_record_is_written_blocks_nobody(tmp_path):
+    (tmp_path / "run.toml.tmp").write_text("half")
+    with Run(tmp_path).locked():
+        pass
 
 
 def test_differences_name_each_setting_and_allow_more_epochs():

@@ -26,6 +26,7 @@ def test_overrides_are_toml_or_bare_words():
         ("glow.epochs=3", r"no stage 'glow'; expected one of glo, imle"),
         ("epochs=3", r"STAGE\.KEY=VALUE"),
         ("glo.epochs", r"STAGE\.KEY=VALUE"),
+        ("glo.use=imle", r"said in a pipeline file"),
     ],
 )
 def test_bad_overrides_are_named(override, named):
@@ -41,6 +42,9 @@ def test_bad_overrides_are_named(override, named):
         ({"stages": [{"use": "nonesuch"}]}, "nonesuch.*glo, imle"),
         ({"stages": [{"use": "glo"}, {"use": "glo"}]}, "same name"),
         ({"stages": [{"use": "glo"}], "stage": 1}, "'stage'"),
+        ({"stages": [{"use": "glo", "name": "../../evil"}]}, "evil"),
+        ({"stages": [{"use": "glo", "name": "images"}]}, "images"),
+        ({"stages": [{"use": "glo", "name": "run.toml"}]}, "run.toml"),
     ],
 )
 def test_bad_pipelines_are_named(tables, named):

@@ -106,7 +106,7 @@ class GLANN(nn.Module):
         return torch.cat([self.generator(z.to(device)).float().cpu() for z in latents.split(self.block)]).contiguous()
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``model.safetensors`` and ``config.json``, each replaced whole or not at all.
+        """Write ``model.safetensors``, ``config.json`` and ``README.md``, each replaced whole or not at all.
 
         The tensor file carries the configuration too and is enough by itself, so that the two can never disagree for a
         reader of ours; ``config.json`` is for people and other programs.
@@ -115,12 +115,27 @@ class GLANN(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         config, tensors = self._serialized()
         write_atomically(folder / "config.json", config.encode())
+        write_atomically(folder / "README.md", self._card().encode())
         write_atomically(folder / "model.safetensors", tensors)
 
     def is_saved_in(self, folder: str | Path) -> bool:
         """Whether the folder holds this very model, byte for byte."""
         path = Path(folder) / "model.safetensors"
         return path.is_file() and path.read_bytes() == self._serialized()[1]
+
+    def _card(self) -> str:
+        height, width = self.size
+        kind = {1: "grey", 3: "RGB", 4: "RGBA"}[self.channels]
+        return f"""# A GLANN model
+
+Generates {kind} images, {height} pixels high and {width} wide. It holds a generator and a sampler of its latents, and
+none of the latents of the training images.
+
+    from glann import GLANN
+
+    model = GLANN.from_pretrained("this folder")
+    images = model.sample(16, seed=0)  # (16, {self.channels}, {height}, {width}) float32 in [0, 1]
+"""
 
     def _serialized(self) -> tuple[str, bytes]:
         config = {"format": FORMAT, **self.config, "sampler": self.sampler.to_config()}

@@ -26,7 +26,7 @@ def test_sample_k_of_a_seed_is_the_same_in_every_call(model):
 
 def test_a_saved_model_is_the_same_model(model, tmp_path):
     model.save_pretrained(tmp_path / "a" / "b")
-    assert {p.name for p in (tmp_path / "a" / "b").iterdir()} == {"config.json", "model.safetensors"}
+    assert {p.name for p in (tmp_path / "a" / "b").iterdir()} == {"README.md", "config.json", "model.safetensors"}
     again = GLANN.from_pretrained(tmp_path / "a" / "b")
     assert torch.equal(again.sample(9, seed=1), model.sample(9, seed=1))
     assert again.is_saved_in(tmp_path / "a" / "b")

@@ -209,10 +209,10 @@ def test_a_folder_in_use_is_refused(latents, tmp_path):
 
 def test_a_place_that_cannot_be_written_to_has_its_exit_code(latents, tmp_path):
     (tmp_path / "file").write_text("")
-    assert "cannot read or write" in run("fit", latents, "--out", tmp_path / "file" / "out", *SMALL, code=7).stderr
+    assert "Not a directory" in run("fit", latents, "--out", tmp_path / "file" / "out", *SMALL, code=3).stderr
     run("fit", latents, "--out", tmp_path / "out", *SMALL)
     target = tmp_path / "file" / "s.npy"
-    assert "cannot read or write" in run("sample", tmp_path / "out", "-n", 2, "--out", target, code=7).stderr
+    assert "Not a directory" in run("sample", tmp_path / "out", "-n", 2, "--out", target, code=3).stderr
 
 
 def test_divergence_has_its_exit_code(latents, tmp_path):

@@ -44,11 +44,11 @@ class DigitClassifier(nn.Module):
 
 
 def read_digits(folder: Path, last: int = 0) -> tuple[Tensor, Tensor]:
-    """(N, 1, 28, 28) in [0, 1] and (N,) labels, classes in turn; all of them, or so many from the end."""
-    classes = [sorted((folder / str(k)).glob("*.png")) for k in range(CLASSES)]
+    """(N, 1, 28, 28) in [0, 1] and (N,) labels; all of them, or the last of each class, so many in total."""
+    classes = [sorted((folder / str(k)).glob("*.png"))[-last // CLASSES :] for k in range(CLASSES)]
     if not all(classes):
         raise SystemExit(f"expected PNGs in {folder}/0 to {folder}/9, received {[len(c) for c in classes]}")
-    files = [(c[i], k) for i in range(max(map(len, classes))) for k, c in enumerate(classes) if i < len(c)][-last:]
+    files = [(c[i], k) for i in range(max(map(len, classes))) for k, c in enumerate(classes) if i < len(c)]
     pixels = np.stack([np.asarray(Image.open(path).convert("L")) for path, _ in files])
     if pixels.shape[1:] != (SIZE, SIZE):
         raise SystemExit(f"expected images of {SIZE}x{SIZE}, received {pixels.shape[1:]}")

@@ -30,8 +30,8 @@ plt.rcParams.update(
 )  # fmt: skip
 
 
-def save(name: str, results: dict[str, Any], figures: dict[str, Any]) -> None:
-    """Write docs/studies/data/NAME.json and one PNG a figure."""
+def save(name: str, results: dict[str, Any], figures: dict[str, Any], part: str = "") -> None:
+    """Write docs/studies/data/NAME.json, or NAME_PART.json, and one PNG a figure."""
     (DOCS / "data").mkdir(parents=True, exist_ok=True)
     (DOCS / "images").mkdir(parents=True, exist_ok=True)
     arguments = [Path(a).name if "/" in a else a for a in sys.argv[1:]]  # where a file lies is nobody's business
@@ -39,7 +39,7 @@ def save(name: str, results: dict[str, Any], figures: dict[str, Any]) -> None:
         "command": " ".join(["python", f"benchmarks/studies/{name}.py", *arguments]),
         "torch": torch.__version__, "python": platform.python_version(), **results,
     }  # fmt: skip
-    path = DOCS / "data" / f"{name}.json"
+    path = DOCS / "data" / f"{name}{f'_{part}' * bool(part)}.json"
     path.write_text(json.dumps(rounded(facts), indent=1) + "\n")
     for file, figure in figures.items():
         figure.savefig(DOCS / "images" / f"{file}.png")

@@ -1,12 +1,13 @@
-"""Variants of IMLE and two fitted densities, on the latents of a trained stage 1, in equal time.
+"""Variants of IMLE and two fitted densities, on the latents of a trained stage 1 or on pixels, in equal time.
 
     python benchmarks/studies/digit_classifier.py MNIST digits.safetensors
-    python benchmarks/studies/variants.py --run RUN --digits MNIST digits.safetensors  # compares images too
-    python benchmarks/studies/variants.py --run RUN                                    # latents alone
+    python benchmarks/studies/variants.py --name mnist --run RUN --digits MNIST digits.safetensors
+    python benchmarks/studies/variants.py --name pixels --digits MNIST digits.safetensors     # pixels, no stage 1
+    python benchmarks/studies/variants.py --name cifar --run RUN --judge IMAGES WEIGHTS_H5    # see judge.py
 
-RUN is the folder of a finished `glann fit`; MNIST a folder of at least as many digits, the last of which are compared
-with what is drawn. A tenth of the latents is held out, another for every seed; every sampler is fitted to the rest, and
-every IMLE gets as many epochs as fit into the same processor seconds. Prints a table, and draws what each samples.
+RUN is the folder of a finished `glann fit`; MNIST or IMAGES a folder of real images, one subfolder a class, the last of
+which are compared with what is drawn. A tenth of the vectors is held out, another for every seed; every sampler is
+fitted to the rest, and every IMLE gets as many epochs as fit into the same processor seconds.
 """
 
 import argparse
@@ -17,10 +18,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from digit_classifier import DigitClassifier, load, read_digits
+from common import plt, save
+from digit_classifier import load, read_digits
+from judge import Judge as ImageJudge
+from PIL import Image
 from safetensors.torch import load_file
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
@@ -29,7 +32,8 @@ import imle
 from glann import GLANN
 from imle.metrics import balls, distances_to, energy_distance, frechet_distance
 
-DRAWN, DECODED, PROBE_EPOCHS = 10_000, 3000, 10
+DRAWN, DECODED, PROBE_EPOCHS = 10_000, 3000, 5
+PIXELS = 5000  # digits, for the study without a stage 1
 COMPONENTS = (5, 10, 20)  # of the mixture; that with the best likelihood on a tenth of what it may see is taken
 
 Draw = Callable[[int], Tensor]  # n -> (n, d) samples
@@ -53,22 +57,20 @@ class Judge:
 
     held_out: Tensor  # (n, d)
     decode: Callable[[Tensor], Tensor]
-    classifier: DigitClassifier | None
-    real: Tensor | None  # (N, 128) features of real images
+    look: Callable[[Tensor], Tensor]  # images -> (N, k) features
+    real: Tensor  # (N, k) features of real images
 
     def __call__(self, samples: Tensor) -> dict[str, float]:
         few = samples[: len(self.held_out)]
         near = balls(self.held_out, few)
-        row = {
+        return {
             "energy": energy_distance(self.held_out, samples[:DECODED], unbiased=True),
             "coverage": near.coverage,
             "precision": near.precision,
             "density": near.density,
             "nearest": distances_to(self.held_out, samples).mean,
+            "decoded": frechet_distance(self.real, self.look(self.decode(samples[:DECODED]))),
         }
-        if self.classifier is not None:
-            row["decoded"] = frechet_distance(self.real, self.classifier.features(self.decode(samples[:DECODED])))
-        return row
 
 
 def with_time(settings: imle.IMLE, latents: Tensor, seconds: float, seed: int) -> imle.IMLE:
@@ -98,19 +100,26 @@ def mixture(latents: Tensor, seed: int) -> Draw:
 def sheet(images: Tensor, columns: int = 8) -> np.ndarray:
     """(n, C, H, W) -> one picture (H', W', C)."""
     rows = [torch.cat(list(line), dim=2) for line in images.split(columns)]
-    return torch.cat(rows, dim=1).permute(1, 2, 0).squeeze(-1).numpy()
+    return torch.cat(rows, dim=1).permute(1, 2, 0).squeeze(-1).clamp(0, 1).numpy()
 
 
-def draw_grids(grids: dict[str, Tensor], path: Path) -> None:
+def picture(grids: dict[str, Tensor]) -> Any:
     """Samples of each sampler, side by side."""
-    figure, axes = plt.subplots(2, math.ceil(len(grids) / 2), figsize=(14, 7.5))
+    figure, axes = plt.subplots(math.ceil(len(grids) / 4), 4, figsize=(10, 2.7 * math.ceil(len(grids) / 4)))
     for axis in axes.flat:
         axis.axis("off")
     for axis, (name, images) in zip(axes.flat, grids.items(), strict=False):
         axis.imshow(sheet(images), cmap="gray", vmin=0, vmax=1)
         axis.set_title(name, fontsize=10)
-    figure.tight_layout()
-    figure.savefig(path, dpi=80)
+    return figure
+
+
+def read_images(folder: Path, last: int) -> Tensor:
+    """(N, 3, H, W) in [0, 1]: the last files of each class, so many in total."""
+    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    files = [file for c in classes for file in sorted(c.iterdir())[-last // len(classes) :]]
+    pixels = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
 
 
 def table(rows: dict[str, list[dict[str, float]]]) -> str:
@@ -129,49 +138,58 @@ def table(rows: dict[str, list[dict[str, float]]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="folder of a finished glann fit")
-    parser.add_argument("--digits", type=Path, nargs=2, metavar=("FOLDER", "CLASSIFIER"))
+    parser.add_argument("--name", required=True, help="of the results: docs/studies/data/variants_NAME.json")
+    parser.add_argument("--run", type=Path, help="folder of a finished glann fit; without it, pixels are the vectors")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--digits", type=Path, nargs=2, metavar=("FOLDER", "CLASSIFIER"))
+    what.add_argument("--judge", type=Path, nargs=2, metavar=("FOLDER", "WEIGHTS_H5"))
     parser.add_argument("--seconds", type=float, default=20, help="of processor time for every IMLE")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", help="of the IMLE variants, those whose names contain one of these words")
-    parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
 
-    model = GLANN.from_pretrained(options.run)
-    latents = nn.functional.normalize(load_file(options.run / "glo" / "latents.safetensors")["latents"].float(), dim=1)
-    classifier, real = None, None
+    look: Callable[[Tensor], Tensor]
     if options.digits:
-        classifier = load(options.digits[1])
-        real = classifier.features(read_digits(options.digits[0], len(latents))[0])
+        look = load(options.digits[1]).features
+        reference = read_digits(options.digits[0], 2 * DECODED)[0]
+    else:
+        look = ImageJudge(options.judge[1]).features
+        reference = read_images(options.judge[0], DECODED)
+    decode: Callable[[Tensor], Tensor]
+    if options.run:
+        decode = GLANN.from_pretrained(options.run).decode
+        vectors = load_file(options.run / "glo" / "latents.safetensors")["latents"].float()
+        vectors = nn.functional.normalize(vectors, dim=1)
+    else:
+        decode = lambda samples: samples.clamp(0, 1).view(-1, 1, 28, 28)  # noqa: E731
+        digits = read_digits(options.digits[0])[0].flatten(1)
+        vectors = digits[torch.randperm(len(digits), generator=torch.Generator().manual_seed(0))[:PIXELS]]
 
     rows: dict[str, list[dict[str, float]]] = {}
     grids: dict[str, Tensor] = {}
 
-    def record(name: str, seconds: float, samples: Tensor) -> None:
-        samples = nn.functional.normalize(samples, dim=1)
-        result: dict[str, Any] = {"seconds": seconds, **judge(samples)}
+    def record(name: str, seconds: float, epochs: int, samples: Tensor) -> None:
+        samples = nn.functional.normalize(samples, dim=1) if options.run else samples
+        result: dict[str, Any] = {"seconds": seconds, "epochs": epochs, **judge(samples)}
         rows.setdefault(name, []).append(result)
-        grids.setdefault(name, model.decode(samples[:64]))
+        grids.setdefault(name, decode(samples[:64]))
         print(seed, name, {k: round(v, 4) for k, v in result.items()}, flush=True)
 
-    wanted = {n: s for n, s in VARIANTS.items() if not options.only or any(word in n for word in options.only)}
     for seed in range(options.seeds):
-        order = torch.randperm(len(latents), generator=torch.Generator().manual_seed(seed))
-        held_out, train = latents[order].tensor_split([len(order) // 10])
-        judge = Judge(held_out, model.decode, classifier, real)
-        record("the training latents", 0.0, train)
+        order = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))
+        held_out, train = vectors[order].tensor_split([len(order) // 10])
+        judge = Judge(held_out, decode, look, look(reference))
+        record("the training vectors", 0.0, 0, train)
         for name, fit_density in (("Gaussian", gaussian), ("Gaussian mixture", mixture)):
             started = time.process_time()
             draw = fit_density(train, seed)
-            record(name, time.process_time() - started, draw(DRAWN))
-        for name, settings in wanted.items():
+            record(name, time.process_time() - started, 0, draw(DRAWN))
+        for name, settings in VARIANTS.items():
             timed = with_time(settings, train, options.seconds, seed)
             started = time.process_time()
             sampler = timed.fit(train)
-            record(name, time.process_time() - started, sampler.sample(DRAWN, seed=1))
+            record(name, time.process_time() - started, timed.epochs, sampler.sample(DRAWN, seed=1))
     print(table(rows))
-    if options.picture:
-        draw_grids(grids, options.picture)
+    save("variants", {"rows": rows}, {f"variants_{options.name}": picture(grids)}, options.name)
 
 
 if __name__ == "__main__":

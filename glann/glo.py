@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from glann import generators
 from glann.latents import RowAdam, decayed, noise_latents, on_sphere, pca_latents
+from glann.targets import Targets
 from imle import checkpoint
 from imle.checkpoint import Checkpoints
 from imle.console import Watcher
@@ -22,6 +23,7 @@ from imle.noise import stream
 
 if TYPE_CHECKING:
     from glann.images import ImageSet
+    from glann.losses.distance import PerceptualDistance
     from glann.settings import GLOSettings
 
 _SHUFFLE, _WEIGHTS = 2, 3  # keys of this stage's random streams
@@ -39,13 +41,14 @@ class GLOResult:
 def fit(
     images: "ImageSet",
     settings: "GLOSettings",
-    make_loss: Callable[[], nn.Module],
+    make_loss: Callable[[], "PerceptualDistance"],
     *,
     seed: int = 0,
     device: str = "cpu",
     bf16: bool = False,
     checkpoints: Checkpoints | None = None,
     watcher: Watcher | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> GLOResult:
     """Learn a generator and one latent for each image.
 
@@ -56,9 +59,10 @@ def fit(
             something left to train.
         seed: fixes the whole stage, on the CPU bit for bit.
         device: where to train.
-        bf16: run the networks in bfloat16; weights, latents and losses stay float32.
+        bf16: run the networks in bfloat16, that of the distance too; weights, latents and losses stay float32.
         checkpoints: where to commit, and to go on from. Committed at least once a minute and at the end.
         watcher: is told of every step and epoch.
+        say: is given lines for a person.
 
     Returns:
         The trained generator and the latents.
@@ -79,7 +83,7 @@ def fit(
         )
     generator = generator.to(device).to(memory_format=torch.channels_last).train()
     betas = (settings.beta1, settings.beta2)
-    adam = torch.optim.Adam(generator.parameters(), lr=settings.lr, betas=betas)
+    adam = torch.optim.Adam(generator.parameters(), lr=settings.lr, betas=betas, fused=True)
     batches = max(1, count // settings.batch_size)  # equal parts: none is dropped, none smaller than asked
 
     # Where to begin: from the images, or from the last checkpoint.
@@ -119,11 +123,16 @@ def fit(
                 "losses": losses,
             }
             now = {"epoch": epoch, "batch": batch, "loss_sum": float(loss_sum), "seconds": seconds}
-            checkpoints.commit(epoch * batches + batch, tensors, {**now, "images": images.fingerprint})
+            same = {"images": images.fingerprint, "kept": targets.kept}
+            checkpoints.commit(epoch * batches + batch, tensors, {**now, **same})
 
-    loss = make_loss().to(device) if facts["epoch"] < settings.epochs else None
+    # The targets' features are computed once where they fit into memory; a resumed run keeps to what it began with.
+    if facts["epoch"] < settings.epochs:
+        loss = make_loss().to(device)
+        targets = Targets(images, loss, device, bf16)
+        if facts.get("kept", saved is None):
+            targets.keep(int(settings.cache_gib * 2**30), settings.batch_size, say)
     for epoch in range(facts["epoch"], settings.epochs):
-        assert loss is not None
         first = facts["batch"] if epoch == facts["epoch"] else 0
         earlier = facts["seconds"] if epoch == facts["epoch"] else 0.0
         started = time.monotonic()
@@ -137,12 +146,11 @@ def fit(
                 group["lr"] = settings.lr * factor
 
             # Draw the images of this batch from their latents, and compare.
-            targets = images.batch(rows).to(device, non_blocking=True)
+            prepared = targets(rows)
             rows = rows.to(device, non_blocking=True)
             z = latents.rows[rows].requires_grad_()
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
-                drawn = generator(z)
-            distances = loss(drawn.float(), targets)
+                distances = loss.compare(generator(z), prepared)
             distances.mean().backward()
 
             # One Adam step for the network, one for the latents of this batch only, back on the sphere. The mean

@@ -27,6 +27,7 @@ class GLOSettings(BaseModel):
     latent_init: Literal["pca", "noise"] = Field("pca", description="where the latents start")
     loss: str = Field("auto", description="perceptual distance, by name")
     loss_weights: str | None = Field(None, description="file with the trunk weights of the perceptual distance")
+    cache_gib: float = Field(12.0, ge=0, description="most memory for target features; half of what is free, at most")
     generator: str = Field("residual", description="latent -> image network, by name")
     generator_options: dict[str, Any] = Field(default_factory=dict, description="arguments of that network")
     lr: float = Field(1e-3, gt=0, le=1, description="Adam step size of the generator")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from glann.images import ImageSet
+    from glann.losses.distance import PerceptualDistance
     from imle import LatentSampler
     from imle.console import Watcher
 
@@ -95,7 +96,7 @@ class GLOStage:
         """Build the perceptual distance once, so that missing weights are fetched or named before anything is begun."""
         self._loss(settings, images, say)
 
-    def _loss(self, settings: GLOSettings, images: "ImageSet", say: Callable[[str], None]) -> "nn.Module":
+    def _loss(self, settings: GLOSettings, images: "ImageSet", say: Callable[[str], None]) -> "PerceptualDistance":
         from glann import losses
         from glann.weights import download_progress
 
@@ -124,6 +125,7 @@ class GLOStage:
                 bf16=context.bf16,
                 checkpoints=Checkpoints(context.folder / "checkpoints"),
                 watcher=watcher,
+                say=context.say,
             )
         config = {
             "generator": settings.generator,

@@ -181,8 +181,15 @@ def load_optimizer(prefix: str, optimizer: torch.optim.Optimizer, tensors: Mappi
     """Put what `optimizer_tensors` stored back into an optimiser over the same parameters."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in unprefixed(prefix, tensors).items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = value
+    # A file holds every tensor row by row; torch's fused optimisers read moments in the layout of their parameter.
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, entry in state.items():
+        like = parameters[index]
+        for name, value in entry.items():
+            if value.shape == like.shape:
+                entry[name] = torch.empty_like(like, dtype=value.dtype, device=value.device).copy_(value)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

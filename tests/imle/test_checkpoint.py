@@ -174,3 +174,28 @@ def test_write_atomically_leaves_the_old_bytes_when_it_fails(tmp_path, monkeypat
     assert path.read_bytes() == b"old"
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_optimiser_goes_on_alike_for_parameters_of_another_memory_layout(tmp_path, fused):
+    def steps(parameter, adam, seeds):
+        for seed in seeds:
+            parameter.grad = torch.empty_like(parameter).copy_(
+                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
+            )
+            adam.step()
+
+    def fresh():
+        parameter = torch.nn.Parameter(torch.ones(8, 4, 3, 3).to(memory_format=torch.channels_last))
+        return parameter, torch.optim.Adam([parameter], lr=0.1, fused=fused)
+
+    whole, adam = fresh()
+    steps(whole, adam, range(4))
+    half, adam = fresh()
+    steps(half, adam, range(2))
+    Checkpoints(tmp_path).commit(1, checkpoint.optimizer_tensors("adam", adam), {})
+    again, adam = fresh()
+    again.data.copy_(half.data)
+    checkpoint.load_optimizer("adam", adam, Checkpoints(tmp_path).latest().tensors)
+    steps(again, adam, range(2, 4))
+    assert torch.equal(whole, again)

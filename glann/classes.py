@@ -38,14 +38,14 @@ def check_labels(classes: Sequence[str], label: Label | None, n: int) -> Tensor 
         raise ValueError(f"expected a label, one of {list_some(classes)}, received none")
     if hasattr(label, "tolist"):  # a tensor, or a number or array of NumPy
         label = label.tolist()
-    if isinstance(label, int | str):
+    if isinstance(label, str) or not isinstance(label, Sequence):
         return torch.full((n,), _number(classes, label))
     if len(label) != n:
         raise ValueError(f"expected one label or {n} of them, received {len(label)}")
     return torch.tensor([_number(classes, one) for one in label], dtype=torch.long)
 
 
-def _number(classes: Sequence[str], label: int | str) -> int:
+def _number(classes: Sequence[str], label: object) -> int:
     if isinstance(label, str) and label in classes:
         return classes.index(label)
     if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(classes):

@@ -83,9 +83,7 @@ def fit(images: Path, out: Path | None, dry_run: bool, labels: bool, labels_file
     from glann.runs import Run
 
     if labels and labels_file is not None:
-        raise click.UsageError(
-            "--labels takes the classes from subfolders, --labels-file from a file: give one of them"
-        )
+        raise click.UsageError("give --labels (subfolders are the classes) or --labels-file, not both")
     options["labels"] = labels_file or labels
     if out is None:
         out = Path("runs") / (images.resolve().name or "images")

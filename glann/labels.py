@@ -36,9 +36,7 @@ def read_labels(labels: bool | Path, paths: Sequence[str], source: Path, report:
             hint = f"; it names {show(unknown[0])}, which is not there" if unknown else ""
             raise DataError(f"expected a class for every image in {labels}, {_lacking(classes, paths, 'it')}{hint}")
         if unknown:
-            report(
-                f"{labels} names {len(unknown):,} paths that are no image in {source}, the first is {show(unknown[0])}"
-            )
+            report(f"{labels} names {len(unknown):,} paths that are no image there, the first is {show(unknown[0])}")
     else:
         classes = [path.split("/")[0] if "/" in path else "" for path in paths]
         if "" in classes:

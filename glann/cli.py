@@ -64,6 +64,9 @@ def main() -> None:
 )
 @click.option("--channels", type=click.Choice(["auto", "1", "3", "4"]), default="auto", show_default=True,
               help="Grey, RGB or RGBA.")  # fmt: skip
+@click.option("--labels", is_flag=True, help="The first folder below IMAGES is the class of an image.")
+@click.option("--labels-file", type=click.Path(path_type=Path), metavar="FILE.csv|FILE.json",
+              help="The class of each image: lines of path,class or {path: class}, relative to IMAGES.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Fixes the whole run.  [default: 0]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
@@ -71,7 +74,7 @@ def main() -> None:
               help="Leave a damaged file out, or stop.")  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Empty the run folder first.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings and write nothing.")
-def fit(images: Path, out: Path | None, dry_run: bool, **options: Any) -> None:
+def fit(images: Path, out: Path | None, dry_run: bool, labels: bool, labels_file: Path | None, **options: Any) -> None:
     """Learn from a folder of IMAGES; the same command goes on where it was stopped.
 
     JPEG, PNG, WebP, BMP, GIF (first frame) and TIFF files are found in all folders below.
@@ -79,6 +82,9 @@ def fit(images: Path, out: Path | None, dry_run: bool, **options: Any) -> None:
     from glann import pipeline
     from glann.runs import Run
 
+    if labels and labels_file is not None:
+        raise click.UsageError("give --labels (subfolders are the classes) or --labels-file, not both")
+    options["labels"] = labels_file or labels
     if out is None:
         out = Path("runs") / (images.resolve().name or "images")
     request = pipeline.Request(source=images, out=out, command=shlex.join(["glann", *sys.argv[1:]]), **options)
@@ -99,6 +105,7 @@ def fit(images: Path, out: Path | None, dry_run: bool, **options: Any) -> None:
 @click.option(
     "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Which sequence of samples."
 )
+@click.option("--class", "label", metavar="NAME", help="Images of this class only.  [default: as often as in training]")
 @click.option(
     "--out",
     required=True,
@@ -109,10 +116,14 @@ def fit(images: Path, out: Path | None, dry_run: bool, **options: Any) -> None:
 @click.option("--grid", is_flag=True, help="With FILE.png: all samples in one grid. Implied by n > 1.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Samples held at a time.")
 @_device_option
-def sample(model: Path, count: int, seed: int, out: Path, grid: bool, batch_size: int, device: str) -> None:
+def sample(
+    model: Path, count: int, seed: int, label: str | None, out: Path, grid: bool, batch_size: int, device: str
+) -> None:
     """Draw new images. Sample k of a seed has the same bytes whatever -n and --batch-size."""
     from glann import pictures
+    from glann.labels import list_some
     from glann.model import GLANN
+    from glann.scan import show
     from imle.checks import check_device
     from imle.errors import DataError
 
@@ -128,11 +139,14 @@ def sample(model: Path, count: int, seed: int, out: Path, grid: bool, batch_size
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     loaded = GLANN.from_pretrained(model, device)
+    if label is not None and label not in loaded.classes:
+        known = f"expected one of {list_some(loaded.classes)}" if loaded.classes else "this model has no classes"
+        raise click.UsageError(f"--class {show(label)}: {known}")
     starts = range(0, count, batch_size)
     if folder:
         out.mkdir(parents=True, exist_ok=True)
         for start in starts:
-            portion = loaded.sample(min(batch_size, count - start), seed, start=start)
+            portion = loaded.sample(min(batch_size, count - start), seed, label, start=start)
             for k, image in enumerate(portion, start=start):
                 pictures.save(pictures.to_pil(image), out / f"{k:06d}.png")
     else:
@@ -140,7 +154,9 @@ def sample(model: Path, count: int, seed: int, out: Path, grid: bool, batch_size
 
         if not out.parent.is_dir():
             raise DataError(f"the folder of {out} does not exist")
-        images = torch.cat([loaded.sample(min(batch_size, count - start), seed, start=start) for start in starts])
+        images = torch.cat(
+            [loaded.sample(min(batch_size, count - start), seed, label, start=start) for start in starts]
+        )
         _write_samples(images, out, grid or count > 1)
     click.echo(out)
 

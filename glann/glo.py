@@ -33,7 +33,7 @@ _SHUFFLE, _WEIGHTS = 2, 3  # keys of this stage's random streams
 class GLOResult:
     """What stage 1 leaves behind."""
 
-    generator: nn.Module  # (B, d) -> (B, C, H, W) in [0, 1], on the CPU, eval mode
+    generator: nn.Module  # (B, d), with classes also (B,) -> (B, C, H, W) in [0, 1], on the CPU, eval mode
     latents: Tensor  # (N, d) float32 on the CPU, unit rows, in the order of the images
     losses: Tensor  # (N,) last seen distance between each image and its reconstruction
 
@@ -53,7 +53,7 @@ def fit(
     """Learn a generator and one latent for each image.
 
     Args:
-        images: N images, all of one size.
+        images: N images, all of one size; the generator is told their classes where they have some.
         settings: sizes, rates and schedule of this stage.
         make_loss: gives a perceptual distance, for instance from `glann.losses.build`; called only if there is
             something left to train.
@@ -79,11 +79,14 @@ def fit(
             latent_dim=settings.latent_dim,
             size=(images.height, images.width),
             channels=images.channels,
+            classes=len(images.classes) or None,
             **settings.generator_options,
         )
     generator = generator.to(device).to(memory_format=torch.channels_last).train()
     betas = (settings.beta1, settings.beta2)
     adam = torch.optim.Adam(generator.parameters(), lr=settings.lr, betas=betas, fused=True)
+    labels = images.class_rows()
+    labels = None if labels is None else labels.to(device)
     batches = max(1, count // settings.batch_size)  # equal parts: none is dropped, none smaller than asked
 
     # Where to begin: from the images, or from the last checkpoint.
@@ -150,7 +153,8 @@ def fit(
             rows = rows.to(device, non_blocking=True)
             z = latents.rows[rows].requires_grad_()
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
-                distances = loss.compare(generator(z), prepared)
+                drawn = generator(z) if labels is None else generator(z, labels[rows])
+                distances = loss.compare(drawn, prepared)
             distances.mean().backward()
 
             # One Adam step for the network, one for the latents of this batch only, back on the sphere. The mean

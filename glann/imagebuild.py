@@ -12,6 +12,7 @@ from typing import Literal
 from glann import imagecache
 from glann.decode import FORMAT_NAMES, Decoded, Header, decode, probe, why
 from glann.imagecache import Facts, Pixels, Row
+from glann.labels import check_classes, read_labels
 from glann.scan import Found, Scan, show
 from imle.console import PLAIN_SECONDS
 from imle.errors import DataError
@@ -91,7 +92,7 @@ def build(
     bad: BadFiles,
     size: tuple[int, int] | None,
     channels: Channels,
-    labels: bool,
+    labels: bool | Path,
     report: Report,
 ) -> None:
     """Make a cache; its settings are those of `glann.images.prepare`.
@@ -103,20 +104,19 @@ def build(
         bad: takes up the files that cannot be decoded.
         size: (height, width) in pixels, or None to choose it.
         channels: how many, or ``auto``.
-        labels: whether the first folder of a path is the class of the image.
+        labels: where the class of an image is from: its first folder (True), a file, or nowhere (False).
         report: is given lines for a person.
 
     Raises:
-        DataError: for fewer than 4 usable images, an image without a class, or a bad file where these are refused.
+        DataError: for fewer than 4 usable images, an image without a class, fewer than two classes, or a bad file where
+            these are refused.
     """
     # What is there, and what the headers say of it.
     if not found.files and not found.bad:
         received = f"only other kinds of files ({found.others:,})" if found.others else "an empty folder"
         raise DataError(f"expected {FORMAT_NAMES} files in {source}, received {received}")
-    if labels and (loose := [file.path for file in found.files if "/" not in file.path]):
-        raise DataError(
-            f"expected a subfolder for every class in {source}, received images outside: {name_some(loose)}"
-        )
+    paths = [file.path for file in found.files]
+    classes = dict(zip(paths, read_labels(labels, paths, source, report), strict=True)) if labels else {}
     headers: dict[Found, Header] = {}
     tell = every_few_seconds("looked at", len(found.files), report)
     for done, file in enumerate(found.files, 1):
@@ -144,9 +144,8 @@ def build(
         tell = every_few_seconds("decoded", len(headers), report)
         for done, (file, image) in enumerate(_decode_all(source, headers, size, widest), 1):
             if isinstance(image, Decoded):
-                label = file.path.split("/")[0] if labels else ""
-                facts = (image.sha256, len(rows), image.width, image.height, file.bytes, file.mtime_ns, label)
-                rows.append(Row(file.path, *facts))
+                facts = (image.sha256, len(rows), image.width, image.height, file.bytes, file.mtime_ns)
+                rows.append(Row(file.path, *facts, classes.get(file.path, "")))
                 needed = max(needed, image.needed)
                 yield image.pixels[None]  # (1, C, H, W)
             else:
@@ -157,6 +156,8 @@ def build(
         imagecache.write_pixels(scratch, (widest, *size), decoded())
         if len(rows) < MIN_IMAGES:
             raise DataError(f"expected at least {MIN_IMAGES} usable images in {source}, received {len(rows)}{bad}")
+        if labels:
+            check_classes([row.label for row in rows], source)
 
         # Now that every pixel was seen: no more channels than hold them all.
         count, channels_reason = widest, "asked"
@@ -173,7 +174,7 @@ def build(
             size_reason=size_reason,
             channels=count,
             channels_reason=channels_reason,
-            labels=labels,
+            labels=bool(labels),
             skipped=len(bad.reasons),
             others=found.others,
             fingerprint=imagecache.fingerprint(rows, size, count),

@@ -173,10 +173,11 @@ def read(folder: Path) -> Cache:
 
 
 def fingerprint(rows: Iterable[Row], size: tuple[int, int], channels: int) -> str:
-    """A hash of what a model can see: the order, paths and contents of the images, (height, width) and channels."""
+    """A hash of what a model can see: the order, paths, contents and classes of the images, their size and channels."""
     digest = hashlib.sha256(f"{size[0]}x{size[1]}x{channels}\n".encode())
     for row in rows:
-        digest.update(row.path.encode("utf-8", "surrogateescape") + b"\0" + row.sha256.encode() + b"\n")
+        label = b"\0" + row.label.encode("utf-8", "surrogateescape") if row.label else b""
+        digest.update(row.path.encode("utf-8", "surrogateescape") + b"\0" + row.sha256.encode() + label + b"\n")
     return digest.hexdigest()
 
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from glann.decode import check_size, decode, parse_size, probe, why
 from glann.imagebuild import BadFiles, Channels, OnBadImage, Report, build, every_few_seconds, name_some
-from glann.imagecache import Cache, Facts, Pixels, read, write_manifest
+from glann.imagecache import Cache, Pixels, read, write_manifest
+from glann.labels import read_labels
 from glann.scan import Scan, scan, show
 from imle.errors import ResumeError
 
@@ -31,7 +32,7 @@ class ImageSet:
     pixels: Pixels  # (N, C, H, W), mapped from disk, read only
     paths: list[str]  # N, relative to the folder, with forward slashes
     labels: list[str] | None  # N class names
-    fingerprint: str  # changes with any path, content, size or channel count
+    fingerprint: str  # changes with any path, content, class, size or channel count
     skipped: int  # files that could not be decoded
 
     def __len__(self) -> int:
@@ -51,6 +52,20 @@ class ImageSet:
     def width(self) -> int:
         """Pixels."""
         return int(self.pixels.shape[3])
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes, sorted as text; empty without labels."""
+        return sorted(set(self.labels or ()))
+
+    def class_rows(self) -> "Tensor | None":
+        """(N,) int64 tensor, the place of each image's class among `classes`; None without labels."""
+        import torch
+
+        if self.labels is None:
+            return None
+        place = {name: k for k, name in enumerate(self.classes)}
+        return torch.tensor([place[name] for name in self.labels])
 
     def batch(self, rows: "Sequence[int] | npt.NDArray[np.int64] | Tensor") -> "Tensor":
         """Some of the images as a tensor in memory of its own.
@@ -77,7 +92,7 @@ def prepare(
     size: tuple[int, int] | None = None,
     channels: Channels = "auto",
     on_bad_image: OnBadImage = "skip",
-    labels: bool = False,
+    labels: bool | Path = False,
     report: Report = lambda line: None,
 ) -> ImageSet:
     """Decode a folder of images into a cache, or reuse the cache where the images are still the same.
@@ -95,7 +110,8 @@ def prepare(
             pixel of any image is not opaque, else 3 if one is coloured, else 1. With 1 and 3, transparent pixels are
             laid over white.
         on_bad_image: whether a file that cannot be decoded is left out and listed in ``skipped.csv``, or refused.
-        labels: whether the first folder of a path is the class of the image.
+        labels: where the class of an image is from: True for its first folder, or a file (see
+            `glann.labels.read_file`). False keeps those of the cache; a new one has none then.
         report: is given lines for a person: what was decided and why, bad files, progress every few seconds.
 
     Returns:
@@ -104,7 +120,7 @@ def prepare(
     Raises:
         ValueError: for a size or channels other than those above.
         DataError: if the folder is missing or holds fewer than 4 usable images; for a bad file with
-            ``on_bad_image="error"``; for an image outside a class folder with ``labels``.
+            ``on_bad_image="error"``; with ``labels`` for an image without a class, or fewer than two classes.
         ResumeError: if the cache is of other images or settings, or damaged.
     """
     if size is not None:
@@ -117,7 +133,9 @@ def prepare(
         bad = BadFiles(found.bad, source, on_bad_image)
         if folder.is_dir() and any(folder.iterdir()):
             cache = read(folder)
-            _compare(cache, source, folder, found, bad, _settings(cache.facts, size, channels, labels), report)
+            _compare(
+                cache, source, folder, found, bad, _settings(cache, size, channels, labels, source, report), report
+            )
         else:
             build(source, folder, found, bad, size, channels, labels, report)
     for path in sorted(bad.reasons)[:_NAMED]:
@@ -148,16 +166,24 @@ def load(folder: Path) -> ImageSet:
     return _image_set(read(folder))
 
 
-def _settings(facts: Facts, size: tuple[int, int] | None, channels: Channels, labels: bool) -> list[str]:
+def _settings(
+    cache: Cache, size: tuple[int, int] | None, channels: Channels, labels: bool | Path, source: Path, report: Report
+) -> list[str]:
     """How the settings that were asked for differ from those of a cache."""
-    differences = []
+    facts, differences = cache.facts, []
     if size not in (None, (facts.height, facts.width)):
         differences.append(f"size was {facts.height}x{facts.width}, asked {size[0]}x{size[1]}")
     if channels not in ("auto", str(facts.channels)):
         differences.append(f"channels were {facts.channels}, asked {channels}")
-    if labels != facts.labels:
-        was, asked = ("on", "off") if facts.labels else ("off", "on")
-        differences.append(f"labels were {was}, asked {asked}")
+    if labels and not facts.labels:
+        differences.append("labels were off, asked on")
+    elif labels:
+        now = read_labels(labels, [row.path for row in cache.rows], source, report)
+        moved = [(row, name) for row, name in zip(cache.rows, now, strict=True) if row.label != name]
+        if moved:
+            row, name = moved[0]
+            example = f"{show(row.path)} was {show(row.label)}, asked {show(name)}"
+            differences.append(f"{len(moved):,} images of another class ({example})")
     return differences
 
 

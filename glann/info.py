@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glann.labels import list_some
 from imle.errors import DataError
 
 COLOURS = {1: "grey", 3: "RGB", 4: "RGBA"}
@@ -222,6 +223,7 @@ def _describe_model(model: ModelFiles) -> dict[str, str]:
     return {
         "model": str(model.path.parent),
         "image": size_text(config),
+        **_classes(config.get("classes")),
         "latent dim": str(config.get("latent_dim", "?")),
         "noise dim": str(sampler.get("noise_dim", "?")),
         "generator": f"{config['generator']}, {amount(model.generator_weights)} weights",
@@ -229,6 +231,12 @@ def _describe_model(model: ModelFiles) -> dict[str, str]:
         "file": f"{model.path.name}, {model.bytes / 1e6:,.1f} MB, {', '.join(model.dtypes)}",
         "format": str(config.get("format", "?")),
     }
+
+
+def _classes(names: Any) -> dict[str, str]:
+    if not isinstance(names, list) or not names:
+        return {}
+    return {"classes": f"{len(names):,}: {list_some([str(name) for name in names], most=100)}"}
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from glann import generators
+from glann.classes import Label, check_labels, draw_labels, padded
+from glann.labels import list_some
 from glann.latents import on_sphere
 from imle.atomic import write_atomically
 from imle.checkpoint import module_tensors, unprefixed
@@ -27,10 +29,11 @@ class GLANN(nn.Module):
     """A new image is G(T(e)): noise e, the sampler T of stage 2, the generator G of stage 1.
 
     Args:
-        generator: maps (B, d) to (B, C, H, W) in [0, 1].
-        sampler: maps noise to latents (B, d).
+        generator: maps (B, d), with classes also (B,) labels, to (B, C, H, W) in [0, 1].
+        sampler: maps noise, with classes also labels, to latents (B, d).
         config: how the generator is built: ``generator`` (name), ``generator_options``, ``latent_dim``, ``height``,
-            ``width``, ``channels``.
+            ``width``, ``channels``; with classes also ``classes`` (K names) and ``class_counts`` (training images of
+            each).
     """
 
     def __init__(self, generator: nn.Module, sampler: "LatentSampler", config: dict[str, Any]):
@@ -56,54 +59,71 @@ class GLANN(nn.Module):
         return dim
 
     @property
+    def classes(self) -> list[str]:
+        """The K names of the classes, in the order of their labels 0 … K − 1; empty for a model without."""
+        return list(self.config.get("classes", ()))
+
+    @property
     def block(self) -> int:
         """Images in one forward pass, by their size alone."""
         return max(1, min(64, _BLOCK_PIXELS // math.prod(self.size)))
 
     @torch.no_grad()
-    def sample(self, n: int, seed: int = 0, *, start: int = 0) -> Tensor:
-        """New images. Sample k of a seed has the same bits whatever ``n`` and ``start``.
+    def sample(self, n: int, seed: int = 0, label: Label | None = None, *, start: int = 0) -> Tensor:
+        """New images. Sample k of a seed, with a class or without, has the same bits whatever ``n`` and ``start``.
 
         Args:
             n: number of images, ≥ 1.
             seed: which sequence of samples, 0 … 2⁶⁴ − 1.
+            label: a class for all, or n of them, each a name or a number from 0 to K − 1. None, for a model with
+                classes: drawn as often as they are among the training images, a function of seed and k.
             start: index of the first sample, ≥ 0; lets a caller go on with a sequence in portions.
 
         Returns:
             (n, C, H, W) float32 in [0, 1], on the CPU.
 
         Raises:
-            ValueError: for n < 1, a negative start or a seed out of range.
+            ValueError: for n < 1, a negative start, a seed out of range, or a label that is unknown or not wanted.
         """
         if n < 1 or start < 0:
             raise ValueError(f"expected n >= 1 and start >= 0, received {n} and {start}")
         # Whole blocks, aligned at multiples of the block: a sample then has the same neighbours in every call.
         first, last = start // self.block, -(-(start + n) // self.block)
-        latents = self.sampler.sample((last - first) * self.block, seed=seed, start=first * self.block)
-        images = self._blocks(latents)
-        return images[start - first * self.block :][:n].clone()
+        drawn, before = (last - first) * self.block, start - first * self.block
+        labels: Tensor | None
+        if label is None and self.classes:
+            labels = draw_labels(self.config["class_counts"], seed, first * self.block, drawn)
+        else:
+            labels = padded(check_labels(self.classes, label, n), before, drawn)
+        latents = self.sampler.sample(drawn, seed=seed, start=first * self.block, condition=labels)
+        return self._blocks(latents, labels)[before:][:n].clone()
 
     @torch.no_grad()
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, label: Label | None = None) -> Tensor:
         """The images of given latents.
 
         Args:
             z: (N, d) finite floats; scaled to unit norm.
+            label: for a model with classes, one for all or N of them, each a name or a number from 0 to K − 1.
 
         Returns:
             (N, C, H, W) float32 in [0, 1], on the CPU.
 
         Raises:
-            ValueError: for another shape, or values that are not finite.
+            ValueError: for another shape, values that are not finite, or a label that is missing, unknown or not
+                wanted.
         """
         if z.ndim != 2 or z.shape[1] != self.latent_dim or not torch.isfinite(z).all():
             raise ValueError(f"expected finite latents (N, {self.latent_dim}), received {tuple(z.shape)}")
-        padded = torch.cat([z.float(), z.new_ones(-len(z) % self.block, z.shape[1]).float()])
-        return self._blocks(on_sphere(padded))[: len(z)]
+        whole = torch.cat([z.float(), z.new_ones(-len(z) % self.block, z.shape[1]).float()])
+        labels = padded(check_labels(self.classes, label, len(z)), 0, len(whole))
+        return self._blocks(on_sphere(whole), labels)[: len(z)]
 
-    def _blocks(self, latents: Tensor) -> Tensor:
+    def _blocks(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         device = next(self.generator.parameters()).device
-        return torch.cat([self.generator(z.to(device)).float().cpu() for z in latents.split(self.block)]).contiguous()
+        told = () if labels is None else (labels.to(device),)
+        parts = zip(*(part.split(self.block) for part in (latents.to(device), *told)), strict=True)
+        return torch.cat([self.generator(*part).float().cpu() for part in parts]).contiguous()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``model.safetensors``, ``config.json`` and ``README.md``, each replaced whole or not at all.
@@ -126,6 +146,12 @@ class GLANN(nn.Module):
     def _card(self) -> str:
         height, width = self.size
         kind = {1: "grey", 3: "RGB", 4: "RGBA"}[self.channels]
+        classes = ""
+        if self.classes:
+            classes = f"""    images = model.sample(16, seed=0, label=0)  # of one class
+
+Labels 0 to {len(self.classes) - 1} are the classes {list_some(self.classes)}.
+"""
         return f"""# A GLANN model
 
 Generates {kind} images, {height} pixels high and {width} wide. It holds a generator and a sampler of its latents, and
@@ -135,7 +161,7 @@ none of the latents of the training images.
 
     model = GLANN.from_pretrained("this folder")
     images = model.sample(16, seed=0)  # (16, {self.channels}, {height}, {width}) float32 in [0, 1]
-"""
+{classes}"""
 
     def _serialized(self) -> tuple[str, bytes]:
         config = {"format": FORMAT, **self.config, "sampler": self.sampler.to_config()}
@@ -186,6 +212,7 @@ none of the latents of the training images.
             latent_dim=config["latent_dim"],
             size=(config["height"], config["width"]),
             channels=config["channels"],
+            classes=len(config.get("classes", ())) or None,
             **config["generator_options"],
         ).to(memory_format=torch.channels_last)
         generator.load_state_dict(unprefixed("generator", tensors))

@@ -16,9 +16,7 @@ from imle.checkpoint import graceful_stop
 from imle.checks import check_device
 from imle.errors import DataError, Failure, ResumeError, SettingsError
 
-_SAMPLES = 64  # pictures in samples.png
 _RECONSTRUCTIONS = 32  # pairs in reconstructions.png
-_SAMPLE_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,7 @@ class Request:
     device: str = "auto"
     precision: str = "auto"
     on_bad_image: Literal["skip", "error"] = "skip"
+    labels: bool | Path = False  # True: the class of an image is its first folder; a path: a file says it
     fresh: bool = False
     command: str = ""
 
@@ -91,6 +90,10 @@ def _plan(request: Request, record: Mapping[str, Any] | None) -> tuple[Pipeline,
         "precision": choose("precision", request.precision, lambda: _best_precision(device)),
         "stages": [spec.to_toml() for spec in stages],
     }
+    if request.labels:
+        new["labels"] = "subfolders" if request.labels is True else _readable(str(request.labels.resolve()))
+    elif record is not None and "labels" in record:
+        new["labels"] = record["labels"]
     if record is not None:
         before, now = ({key: r[key] for key in ("seed", "device", "precision")} for r in (record, new))
         stages_before, stages_now = ({stage["name"]: stage for stage in r["stages"]} for r in (record, new))
@@ -149,6 +152,7 @@ def fit(request: Request, say: Callable[[str], None]) -> None:
                 run.folder / (FRESH if request.fresh else "images"),
                 size=request.size,
                 channels=request.channels,
+                labels=request.labels or (not decoded and _labels_of(new)),
                 on_bad_image=request.on_bad_image,
                 report=say,
             )
@@ -190,7 +194,7 @@ def fit(request: Request, say: Callable[[str], None]) -> None:
 def _finish(run: Run, images: Any, produced: Any, say: Callable[[str], None]) -> None:
     import torch
 
-    from glann import pictures, report
+    from glann import gallery, pictures, report
     from glann.model import GLANN
 
     if produced.generator is None or produced.sampler is None:
@@ -202,14 +206,21 @@ def _finish(run: Run, images: Any, produced: Any, say: Callable[[str], None]) ->
         say(f"{run.folder} is finished: nothing to do (ask for more epochs to go on, --fresh to start over)")
         return
     (run.folder / "report.html").unlink(missing_ok=True)  # its absence says that this is not finished
-    pictures.save(pictures.grid(model.sample(_SAMPLES, seed=_SAMPLE_SEED)), run.folder / "samples.png")
+    pictures.save(gallery.samples(model), run.folder / "samples.png")
     if produced.latents is not None:
         rows = torch.linspace(0, len(images) - 1, min(_RECONSTRUCTIONS, len(images))).long()
-        copies = model.decode(produced.latents[rows])
+        labels = images.class_rows()
+        copies = model.decode(produced.latents[rows], None if labels is None else labels[rows])
         pictures.save(pictures.pairs(images.batch(rows), copies), run.folder / "reconstructions.png")
     model.save_pretrained(run.folder / "model")
     report.write(run.folder)
     say(f"model: {run.folder / 'model'}; pictures: {run.folder / 'samples.png'}; report: {run.folder / 'report.html'}")
+
+
+def _labels_of(record: Mapping[str, Any]) -> bool | Path:
+    """Where a run was begun to take the classes from; its cache may have been lost since."""
+    labels = record.get("labels", "")
+    return labels == "subfolders" or (Path(labels) if labels else False)
 
 
 def lookup_stage(use: str) -> Any:

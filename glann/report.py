@@ -1,36 +1,22 @@
 """The story of a run on one page: ``report.html``, a single file that needs no network and no script."""
 
-import base64
-import io
 import json
 import shlex
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from glann import info
+from glann import embedded, info
 from glann.charts import SIDE, Chart, chart
 from glann.info import ModelFiles, RunFiles, StageFiles, amount, duration, number, size_text
 from glann.scan import show
 from imle.atomic import write_atomically
 from imle.errors import DataError, Failure
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 _SKIPPED_SHOWN = 20  # files named one by one; the rest is counted
 _WORST_SHOWN = 12  # images with the largest distance to their reconstruction
 _PHASES = {"generate": "candidate generation", "search": "nearest-neighbour search", "train": "training"}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture that travels inside the page."""
-
-    src: str  # data URI
-    width: int  # pixels
-    height: int
 
 
 @dataclass(frozen=True)
@@ -39,7 +25,7 @@ class Worst:
 
     path: str
     distance: str
-    picture: Picture  # original above reconstruction
+    picture: embedded.Picture  # original above reconstruction
 
 
 @dataclass(frozen=True)
@@ -78,8 +64,10 @@ def write(folder: Path) -> Path:
         description=run.record.get("description", ""),
         model=_model(model),
         key_figures=_key_figures(run, model),
-        samples=_embedded(folder / "samples.png"),
-        reconstructions=_embedded(folder / "reconstructions.png"),
+        samples=embedded.read(folder / "samples.png"),
+        reconstructions=embedded.read(folder / "reconstructions.png"),
+        classes=model.config.get("classes", []) if model else [],
+        class_rows=_class_rows(folder) if model else [],
         worst=_worst(run),
         charts=[drawn for position, stage in enumerate(run.stages, 1) for drawn in _charts(position, stage)],
         side=SIDE,
@@ -92,6 +80,7 @@ def write(folder: Path) -> Path:
         command=run.record.get("command", ""),
         versions=_table(run.record.get("versions")),
         sample_command=f"glann sample {shlex.quote(str(folder))} -n 64 --seed 1 --out more.png",
+        class_command=_class_command(folder, model),
     )
     path = folder / "report.html"
     write_atomically(path, text.encode("utf-8", "replace"))
@@ -202,21 +191,21 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _embedded(path: Path) -> Picture | None:
-    """A PNG file as part of the page; None where it is missing or damaged."""
-    import PIL.Image
+def _class_command(folder: Path, model: ModelFiles | None) -> str:
+    names = model.config.get("classes", []) if model else []
+    one = f"--class {shlex.quote(show(names[0]))}" if names else ""
+    return f"glann sample {shlex.quote(str(folder))} -n 64 {one} --out one-class.png" if names else ""
+
+
+def _class_rows(folder: Path) -> list[tuple[str, embedded.Picture]]:
+    """(name, a row of new images) of each class, of a model that has some."""
+    from glann import gallery
+    from glann.model import GLANN
 
     try:
-        data = path.read_bytes()
-        with PIL.Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            picture.load()
-            return _picture(data, picture)
-    except (OSError, ValueError, SyntaxError):  # Pillow calls a damaged PNG a SyntaxError
-        return None
-
-
-def _picture(data: bytes, picture: "Image") -> Picture:
-    return Picture("data:image/png;base64," + base64.b64encode(data).decode(), *picture.size)
+        return [(show(name), embedded.embed(row)) for name, row in gallery.class_rows(GLANN.from_pretrained(folder))]
+    except DataError:  # a damaged model
+        return []
 
 
 def _worst(run: RunFiles) -> list[Worst]:
@@ -235,12 +224,13 @@ def _worst(run: RunFiles) -> list[Worst]:
         if not len(losses) == len(latents) == len(originals):
             return []
         rows = losses.nan_to_num(nan=float("-inf")).topk(min(_WORST_SHOWN, len(losses))).indices
-        targets, copies = originals.batch(rows), model.decode(latents[rows])
+        labels = originals.class_rows()
+        copies = model.decode(latents[rows], None if labels is None else labels[rows])
+        targets = originals.batch(rows)
     except (IndexError, KeyError, OSError, ValueError, SafetensorError, Failure):  # an unfinished run, or a damaged one
         return []
     worst = []
     for k, row in enumerate(rows.tolist()):
-        both, data = pictures.pairs(targets[k : k + 1], copies[k : k + 1]), io.BytesIO()
-        both.save(data, format="PNG")
-        worst.append(Worst(show(originals.paths[row]), f"{float(losses[row]):.3g}", _picture(data.getvalue(), both)))
+        both = embedded.embed(pictures.pairs(targets[k : k + 1], copies[k : k + 1]))
+        worst.append(Worst(show(originals.paths[row]), f"{float(losses[row]):.3g}", both))
     return worst

@@ -1,6 +1,7 @@
 """The stages that a pipeline file can name. Each reads what earlier ones produced and adds its own."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from glann.settings import GLOSettings, IMLESettings
 from imle.atomic import write_atomically
 from imle.checkpoint import Checkpoints
 from imle.console import Display
-from imle.errors import DataError
+from imle.errors import DataError, SettingsError
 from imle.journal import Journal
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 class Produced:
     """What the stages have made so far; None until one made it."""
 
-    generator: "nn.Module | None" = None  # (B, d) -> (B, C, H, W)
+    generator: "nn.Module | None" = None  # (B, d), with classes also (B,) -> (B, C, H, W)
     generator_config: dict[str, Any] = field(default_factory=dict)
     latents: "Tensor | None" = None  # (N, d), in the order of the images
     losses: "Tensor | None" = None  # (N,) distance between image and reconstruction
@@ -70,31 +71,44 @@ class GLOStage:
 
     def resolve(self, settings: GLOSettings) -> tuple[GLOSettings, list[str]]:
         """Name the perceptual distance that is taken, and check that the generator can be built."""
-        import torch
-
         from glann import generators, losses
         from glann.registry import lookup
 
         lookup("generators", generators.GENERATORS, settings.generator)
+        if "classes" in settings.generator_options:
+            raise ValueError("glo.generator_options: the classes are those of the images (--labels), received classes")
         if settings.generator in generators.GENERATORS:
-            try:
-                with torch.device("meta"):
-                    generators.build(
-                        settings.generator,
-                        latent_dim=settings.latent_dim,
-                        size=(32, 32),
-                        channels=3,
-                        **settings.generator_options,
-                    )
-            except (TypeError, ValueError, RuntimeError) as error:
-                raise ValueError(f"glo.generator_options: {error}, received {settings.generator_options}") from error
+            self._try_generator(settings, (32, 32), 3)
         weights = Path(settings.loss_weights) if settings.loss_weights else None
         name, why = losses.resolve(settings.loss, weights)
         return settings.model_copy(update={"loss": name}), [why] if name != settings.loss else []
 
     def ready(self, settings: GLOSettings, images: "ImageSet", say: Callable[[str], None]) -> None:
-        """Build the perceptual distance once, so that missing weights are fetched or named before anything is begun."""
+        """Build the networks once, so that what is missing is fetched or named before anything is begun."""
+        if images.labels:
+            self._try_generator(settings, (images.height, images.width), images.channels, len(images.classes))
         self._loss(settings, images, say)
+
+    def _try_generator(
+        self, settings: GLOSettings, size: tuple[int, int], channels: int, classes: int | None = None
+    ) -> None:
+        import torch
+
+        from glann import generators
+
+        try:
+            with torch.device("meta"):
+                generators.build(
+                    settings.generator,
+                    latent_dim=settings.latent_dim,
+                    size=size,
+                    channels=channels,
+                    classes=classes,
+                    **settings.generator_options,
+                )
+        except (TypeError, ValueError, RuntimeError) as error:
+            received = settings.generator_options
+            raise SettingsError(f"glo.generator_options: {error}, received {received}") from error
 
     def _loss(self, settings: GLOSettings, images: "ImageSet", say: Callable[[str], None]) -> "PerceptualDistance":
         from glann import losses
@@ -135,6 +149,9 @@ class GLOStage:
             "width": images.width,
             "channels": images.channels,
         }
+        if images.labels:
+            counts = Counter(images.labels)
+            config |= {"classes": images.classes, "class_counts": [counts[name] for name in images.classes]}
         # For `imle fit`, and for whoever wants to look up an image's latent: row k is row k of images/manifest.csv.
         vectors = {"latents": result.latents, "losses": result.losses}
         write_atomically(context.folder / "latents.safetensors", safetensors.torch.save(vectors))
@@ -170,7 +187,11 @@ class IMLEStage:
         write_atomically(trained_on, json.dumps(print_now).encode())
         with _Watched(context, "latents") as watcher:
             sampler = _estimator(settings, context.seed).fit(
-                produced.latents, checkpoints=checkpoints, watcher=watcher, device=context.device
+                produced.latents,
+                condition=context.images.class_rows(),
+                checkpoints=checkpoints,
+                watcher=watcher,
+                device=context.device,
             )
         return replace(produced, sampler=sampler)
 

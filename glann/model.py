@@ -15,6 +15,7 @@ from glann.latents import on_sphere
 from imle.atomic import write_atomically
 from imle.checkpoint import module_tensors, unprefixed
 from imle.errors import DataError
+from imle.truncation import Truncation
 
 if TYPE_CHECKING:
     from imle import LatentSampler
@@ -36,6 +37,7 @@ class GLANN(nn.Module):
     def __init__(self, generator: nn.Module, sampler: "LatentSampler", config: dict[str, Any]):
         super().__init__()
         self.generator, self.sampler, self.config = generator.eval(), sampler.eval(), dict(config)
+        self.run: Path | None = None  # the run folder it was loaded from, where it was
         self.requires_grad_(False)
 
     @property
@@ -61,25 +63,31 @@ class GLANN(nn.Module):
         return max(1, min(64, _BLOCK_PIXELS // math.prod(self.size)))
 
     @torch.no_grad()
-    def sample(self, n: int, seed: int = 0, *, start: int = 0) -> Tensor:
+    def sample(self, n: int, seed: int = 0, *, start: int = 0, truncation: float = 1.0) -> Tensor:
         """New images. Sample k of a seed has the same bits whatever ``n`` and ``start``.
 
         Args:
             n: number of images, ≥ 1.
             seed: which sequence of samples, 0 … 2⁶⁴ − 1.
             start: index of the first sample, ≥ 0; lets a caller go on with a sequence in portions.
+            truncation: draw only from the densest share of what the sampler makes, in (0, 1]; 1 is all of it. See
+                `imle.truncation`.
 
         Returns:
             (n, C, H, W) float32 in [0, 1], on the CPU.
 
         Raises:
-            ValueError: for n < 1, a negative start or a seed out of range.
+            ValueError: for n < 1, a negative start, or a seed or truncation out of range.
         """
         if n < 1 or start < 0:
             raise ValueError(f"expected n >= 1 and start >= 0, received {n} and {start}")
         # Whole blocks, aligned at multiples of the block: a sample then has the same neighbours in every call.
         first, last = start // self.block, -(-(start + n) // self.block)
-        latents = self.sampler.sample((last - first) * self.block, seed=seed, start=first * self.block)
+        count, begin = (last - first) * self.block, first * self.block
+        if truncation == 1:
+            latents = self.sampler.sample(count, seed=seed, start=begin)
+        else:
+            latents = Truncation(self.sampler).sample(count, truncation, seed=seed, start=begin)
         images = self._blocks(latents)
         return images[start - first * self.block :][:n].clone()
 
@@ -100,6 +108,26 @@ class GLANN(nn.Module):
             raise ValueError(f"expected finite latents (N, {self.latent_dim}), received {tuple(z.shape)}")
         padded = torch.cat([z.float(), z.new_ones(-len(z) % self.block, z.shape[1]).float()])
         return self._blocks(on_sphere(padded))[: len(z)]
+
+    def embed(self, images: Tensor, steps: int = 200) -> Tensor:
+        """Latents of unseen images, by descent on the perceptual distance; `glann.inversion` has the distances too.
+
+        An image has the same latent whatever other images come with it.
+
+        Args:
+            images: (N, C, H, W) floats in [0, 1], of this model's size and channels.
+            steps: of the descent, ≥ 0.
+
+        Returns:
+            (N, d) float32, unit rows, on the CPU.
+
+        Raises:
+            ValueError: for images of another shape or type, out of range or not finite, or steps < 0.
+        """
+        from glann.inversion import Inverter, check
+
+        check(self, images)  # before the candidates are drawn
+        return Inverter(self)(images, steps).latents
 
     def _blocks(self, latents: Tensor) -> Tensor:
         device = next(self.generator.parameters()).device
@@ -169,9 +197,11 @@ none of the latents of the training images.
             with safe_open(path, framework="pt") as file:
                 config = json.loads((file.metadata() or {})["config"])
             tensors = safetensors.torch.load_file(path)
-            return cls._from_parts(config, tensors).to(device)
+            model = cls._from_parts(config, tensors).to(device)
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
             raise DataError(f"{path} cannot be loaded: {error}") from error
+        model.run = folder if (folder / "run.toml").is_file() else None
+        return model
 
     @classmethod
     def _from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:

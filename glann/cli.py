@@ -1,7 +1,5 @@
 """The ``glann`` command. Heavy packages are imported by the commands that need them, so that --help is instant."""
 
-import io
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -9,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from glann.cli_latents import interpolate, reconstruct
+from glann.options import check_class, class_option, device_option, model_argument, truncation_option
+from glann.outputs import FILE_SUFFIXES, check_file, check_folder, write_images
 from imle.console import exit_codes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _TRUNK_LOSSES = ("lpips-vgg", "lpips-alex", "lpips-squeeze", "vgg")
-_OTHER_SUFFIXES = (".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".npz", ".pt")
-_SAMPLE_SUFFIXES = (".png", ".npy", ".safetensors")
 
 
 class _Group(click.Group):
@@ -42,10 +41,6 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     return size
-
-
-_model_argument = click.argument("model", metavar="RUN|MODEL", type=click.Path(path_type=Path))
-_device_option = click.option("--device", default="cpu", show_default=True, help="Where the networks run.")
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -100,12 +95,12 @@ def fit(images: Path, out: Path | None, dry_run: bool, labels: bool, labels_file
 
 
 @main.command()
-@_model_argument
+@model_argument
 @click.option("-n", "count", type=click.IntRange(1, 1_000_000), default=16, show_default=True, help="How many.")
 @click.option(
     "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Which sequence of samples."
 )
-@click.option("--class", "label", metavar="NAME", help="Images of this class only.  [default: as often as in training]")
+@class_option
 @click.option(
     "--out",
     required=True,
@@ -113,95 +108,57 @@ def fit(images: Path, out: Path | None, dry_run: bool, labels: bool, labels_file
     metavar="DIR|FILE.png|FILE.npy|FILE.safetensors",
     help="A folder gets one PNG a sample; a .png one picture; the others float32 (n, C, H, W) in [0, 1].",
 )
+@truncation_option
 @click.option("--grid", is_flag=True, help="With FILE.png: all samples in one grid. Implied by n > 1.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Samples held at a time.")
-@_device_option
+@device_option
 def sample(
-    model: Path, count: int, seed: int, label: str | None, out: Path, grid: bool, batch_size: int, device: str
-) -> None:
+    model: Path, count: int, seed: int, label: str | None, out: Path, truncation: float, grid: bool, batch_size: int,
+    device: str,
+) -> None:  # fmt: skip
     """Draw new images. Sample k of a seed has the same bytes whatever -n and --batch-size."""
     from glann import pictures
-    from glann.labels import list_some
     from glann.model import GLANN
-    from glann.scan import show
-    from imle.checks import check_device
-    from imle.errors import DataError
 
-    folder = out.suffix.lower() not in _SAMPLE_SUFFIXES
+    folder = out.suffix.lower() not in FILE_SUFFIXES
     if grid and out.suffix.lower() != ".png":
         raise click.UsageError("--grid makes one picture; name a FILE.png as --out")
     if folder:
-        _check_sample_folder(out, count)
-    elif out.is_dir():
-        raise click.UsageError(f"{out} is a folder")
-    try:
-        check_device(device)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        check_folder(out, count)
+    else:
+        check_file(out, FILE_SUFFIXES)
     loaded = GLANN.from_pretrained(model, device)
-    if label is not None and label not in loaded.classes:
-        known = f"expected one of {list_some(loaded.classes)}" if loaded.classes else "this model has no classes"
-        raise click.UsageError(f"--class {show(label)}: {known}")
+    if label is not None:
+        check_class(label, loaded.classes)
+
+    def draw(start: int) -> "Tensor":
+        return loaded.sample(min(batch_size, count - start), seed, label, start=start, truncation=truncation)
+
     starts = range(0, count, batch_size)
     if folder:
         out.mkdir(parents=True, exist_ok=True)
         for start in starts:
-            portion = loaded.sample(min(batch_size, count - start), seed, label, start=start)
-            for k, image in enumerate(portion, start=start):
+            for k, image in enumerate(draw(start), start=start):
                 pictures.save(pictures.to_pil(image), out / f"{k:06d}.png")
     else:
         import torch
 
-        if not out.parent.is_dir():
-            raise DataError(f"the folder of {out} does not exist")
-        images = torch.cat(
-            [loaded.sample(min(batch_size, count - start), seed, label, start=start) for start in starts]
-        )
-        _write_samples(images, out, grid or count > 1)
+        write_images(torch.cat([draw(start) for start in starts]), out, grid or count > 1)
     click.echo(out)
 
 
-def _check_sample_folder(out: Path, count: int) -> None:
-    """A folder of samples holds samples and nothing else, so it must be new, empty, or about to be overwritten."""
-    from glann import pictures
-    from imle.errors import DataError
-
-    if out.suffix.lower() in _OTHER_SUFFIXES and not out.is_dir():
-        raise click.UsageError(f"expected a folder or a {', '.join(_SAMPLE_SUFFIXES)} file as --out, received {out}")
-    if out.exists() and not out.is_dir():
-        raise DataError(f"expected a folder or a {', '.join(_SAMPLE_SUFFIXES)} file as --out, {out} is another file")
-    for path in out.iterdir() if out.is_dir() else ():
-        replaced = re.fullmatch(r"\d{6}\.png", path.name) and int(path.stem) < count
-        if not (replaced and pictures.is_ours(path)):
-            raise DataError(f"{out} holds {path.name}, which these samples would not replace; name another --out")
-
-
-def _write_samples(images: "Tensor", out: Path, grid: bool) -> None:
-    from glann import pictures
-    from imle.atomic import write_atomically
-
-    if out.suffix.lower() == ".png":
-        pictures.save(pictures.grid(images) if grid else pictures.to_pil(images[0]), out)
-    elif out.suffix.lower() == ".npy":
-        import numpy as np
-
-        buffer = io.BytesIO()
-        np.save(buffer, images.numpy())
-        write_atomically(out, buffer.getvalue())
-    else:
-        import safetensors.torch
-
-        write_atomically(out, safetensors.torch.save({"images": images}))
-
-
 @main.command()
-@_model_argument
+@model_argument
 def info(model: Path) -> None:
     """What a run or model is: image size, networks, parameters, training so far."""
     from glann.info import describe
 
     for key, value in describe(model).items():
         click.echo(f"{key:<14} {value}")
+
+
+main.add_command(reconstruct)
+main.add_command(interpolate)
 
 
 @main.group()

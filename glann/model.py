@@ -17,6 +17,7 @@ from glann.latents import on_sphere
 from imle.atomic import write_atomically
 from imle.checkpoint import module_tensors, unprefixed
 from imle.errors import DataError
+from imle.truncation import truncated
 
 if TYPE_CHECKING:
     from imle import LatentSampler
@@ -39,6 +40,7 @@ class GLANN(nn.Module):
     def __init__(self, generator: nn.Module, sampler: "LatentSampler", config: dict[str, Any]):
         super().__init__()
         self.generator, self.sampler, self.config = generator.eval(), sampler.eval(), dict(config)
+        self.run: Path | None = None  # the run folder it was loaded from, where it was
         self.requires_grad_(False)
 
     @property
@@ -69,7 +71,9 @@ class GLANN(nn.Module):
         return max(1, min(64, _BLOCK_PIXELS // math.prod(self.size)))
 
     @torch.no_grad()
-    def sample(self, n: int, seed: int = 0, label: Label | None = None, *, start: int = 0) -> Tensor:
+    def sample(
+        self, n: int, seed: int = 0, label: Label | None = None, *, start: int = 0, truncation: float = 1.0
+    ) -> Tensor:
         """New images. Sample k of a seed, with a class or without, has the same bits whatever ``n`` and ``start``.
 
         Args:
@@ -78,25 +82,31 @@ class GLANN(nn.Module):
             label: a class for all, or n of them, each a name or a number from 0 to K − 1. None, for a model with
                 classes: drawn as often as they are among the training images, a function of seed and k.
             start: index of the first sample, ≥ 0; lets a caller go on with a sequence in portions.
+            truncation: draw only from the densest share of what the sampler makes, in (0, 1]; 1 is all of it. See
+                `imle.truncation`.
 
         Returns:
             (n, C, H, W) float32 in [0, 1], on the CPU.
 
         Raises:
-            ValueError: for n < 1, a negative start, a seed out of range, or a label that is unknown or not wanted.
+            ValueError: for n < 1, a negative start, a seed or truncation out of range, or a label that is unknown or
+                not wanted.
         """
         if n < 1 or start < 0:
             raise ValueError(f"expected n >= 1 and start >= 0, received {n} and {start}")
         # Whole blocks, aligned at multiples of the block: a sample then has the same neighbours in every call.
         first, last = start // self.block, -(-(start + n) // self.block)
-        drawn, before = (last - first) * self.block, start - first * self.block
+        drawn, begin = (last - first) * self.block, first * self.block
         labels: Tensor | None
         if label is None and self.classes:
-            labels = draw_labels(self.config["class_counts"], seed, first * self.block, drawn)
+            labels = draw_labels(self.config["class_counts"], seed, begin, drawn)
         else:
-            labels = padded(check_labels(self.classes, label, n), before, drawn)
-        latents = self.sampler.sample(drawn, seed=seed, start=first * self.block, condition=labels)
-        return self._blocks(latents, labels)[before:][:n].clone()
+            labels = padded(check_labels(self.classes, label, n), start - begin, drawn)
+        if truncation == 1:
+            latents = self.sampler.sample(drawn, seed=seed, start=begin, condition=labels)
+        else:
+            latents = truncated(self.sampler, drawn, truncation, seed=seed, start=begin, condition=labels)
+        return self._blocks(latents, labels)[start - begin :][:n].clone()
 
     @torch.no_grad()
     def decode(self, z: Tensor, label: Label | None = None) -> Tensor:
@@ -118,6 +128,29 @@ class GLANN(nn.Module):
         whole = torch.cat([z.float(), z.new_ones(-len(z) % self.block, z.shape[1]).float()])
         labels = padded(check_labels(self.classes, label, len(z)), 0, len(whole))
         return self._blocks(on_sphere(whole), labels)[: len(z)]
+
+    def embed(self, images: Tensor, steps: int = 200, *, label: Label | None = None) -> Tensor:
+        """Latents of unseen images, by descent on the perceptual distance; `glann.inversion` has the distances too.
+
+        An image has the same latent whatever other images come with it.
+
+        Args:
+            images: (N, C, H, W) floats in [0, 1], of this model's size and channels.
+            steps: of the descent, ≥ 0.
+            label: for a model with classes, that of all images or one for each; `glann.inversion` can find them.
+
+        Returns:
+            (N, d) float32, unit rows, on the CPU.
+
+        Raises:
+            ValueError: for images of another shape or type, out of range or not finite, steps < 0, or a label that is
+                missing, unknown or not wanted.
+        """
+        from glann.inversion import Inverter, check
+
+        check(self, images)  # before the candidates are drawn
+        labels = check_labels(self.classes, label, len(images))
+        return Inverter(self)(images, steps, labels).latents
 
     def _blocks(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         device = next(self.generator.parameters()).device
@@ -195,9 +228,11 @@ none of the latents of the training images.
             with safe_open(path, framework="pt") as file:
                 config = json.loads((file.metadata() or {})["config"])
             tensors = safetensors.torch.load_file(path)
-            return cls._from_parts(config, tensors).to(device)
+            model = cls._from_parts(config, tensors).to(device)
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
             raise DataError(f"{path} cannot be loaded: {error}") from error
+        model.run = folder if (folder / "run.toml").is_file() else None
+        return model
 
     @classmethod
     def _from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:

@@ -154,6 +154,9 @@ class GLOStage:
             config |= {"classes": images.classes, "class_counts": [counts[name] for name in images.classes]}
         # For `imle fit`, and for whoever wants to look up an image's latent: row k is row k of images/manifest.csv.
         vectors = {"latents": result.latents, "losses": result.losses}
+        labels = images.class_rows()
+        if labels is not None:
+            vectors["labels"] = labels
         write_atomically(context.folder / "latents.safetensors", safetensors.torch.save(vectors))
         return replace(
             produced, generator=result.generator, generator_config=config, latents=result.latents, losses=result.losses

@@ -37,3 +37,28 @@ def test_pairs_put_each_copy_below_its_original(count):
     sheet = np.asarray(pictures.pairs(originals, copies))
     assert sheet[0, 0] == 0
     assert sheet[66, 0] == 128
+
+
+def test_pairs_show_an_incomplete_last_row():
+    originals, copies = torch.zeros(9, 1, 64, 64), torch.full((9, 1, 64, 64), 0.5)
+    sheet = np.asarray(pictures.pairs(originals, copies))
+    assert sheet.shape == (4 * 66 - 2, 8 * 66 - 2)
+    assert [int(sheet[r * 66, c * 66]) for r, c in ((2, 0), (3, 0), (2, 1), (3, 7))] == [0, 128, 255, 255]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_an_animation_keeps_frames_and_transparency(tmp_path, suffix, channels):
+    images = torch.zeros(3, channels, 32, 32)
+    for k, image in enumerate(images):
+        image[:, 8 * k : 8 * k + 8] = 1  # with four channels: an opaque bar on nothing
+    pictures.save_animation(images, tmp_path / f"a.{suffix}")
+    with Image.open(tmp_path / f"a.{suffix}") as read:
+        assert read.n_frames == 3
+        for k in range(3):
+            read.seek(k)
+            pixels = np.asarray(read.convert("RGBA")).astype(int)
+            assert pixels.shape == (128, 128, 4)
+            visible = pixels[::4, ::4, 3] * pixels[::4, ::4, 0] > 0
+            assert np.array_equal(visible, images[k, 0].numpy() > 0)
+            assert (pixels[..., 3].min() == 0) == (channels == 4)

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/imle.md")
+PAGES = ("README.md", "docs/imle.md", "docs/sampling.md")
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^(imle .*?)(?:  +#.*)?$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")

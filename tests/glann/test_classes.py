@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glann import GLANN, generators, registry, report
+from glann import GLANN, generators, inversion, registry, report
 from glann.classes import check_labels, draw_labels, padded
 from tests.glann.conftest import TINY
 from tests.glann.test_cli import contents
@@ -247,3 +247,43 @@ def test_classes_are_no_option_of_the_generator(photos, tmp_path):
     result = glann("fit", photos, "--out", tmp_path / "run", "--set", "glo.generator_options={classes=3}")
     assert result.exit_code == 2
     assert "--labels" in result.stderr
+
+
+def test_dense_samples_keep_their_class(model):
+    """Density is that among samples of the same class, and a sample is the same in every call."""
+    mixed = model.sample(70, seed=4, truncation=0.5)
+    assert torch.equal(model.sample(9, seed=4, start=61, truncation=0.5), mixed[61:])
+    labels = draw_labels([20, 20], 4, 0, 70)
+    for label in (0, 1):
+        own = model.sample(70, seed=4, label=label, truncation=0.5)
+        assert torch.equal(own[labels == label], mixed[labels == label])
+        assert not torch.equal(own, model.sample(70, seed=4, label=label))
+
+
+def test_images_are_embedded_as_their_class_or_as_the_best(labelled, model):
+    images = model.decode(torch.randn(4, 8, generator=torch.Generator().manual_seed(2)), [0, 1, 0, 1])
+    with pytest.raises(ValueError, match="expected a label, one of class 0, class 1"):
+        model.embed(images)
+    inverter = inversion.Inverter(model)
+    assert len(inverter.candidates) == inversion.SAMPLES + 40  # the training latents, with their classes
+    told = inverter(images, 20, torch.tensor([1, 1, 0, 0]))
+    assert told.labels.tolist() == [1, 1, 0, 0]
+    assert torch.equal(model.embed(images, 20, label=[1, 1, 0, 0]), told.latents)
+    free = inverter(images, 20)
+    measured = inverter.loss(model.decode(free.latents, free.labels), images)
+    torch.testing.assert_close(free.distances, measured, rtol=1e-4, atol=1e-6)
+
+
+def test_commands_that_go_through_latents_know_classes(labelled, finished, photos, tmp_path):
+    result = glann("reconstruct", labelled, photos / "class 0" / "00.png", "--out", tmp_path / "out", "--steps", 2)
+    assert result.exit_code == 0, result.output
+    file = photos / "class 0" / "00.png"
+    for number, options in enumerate([[], ["--loop"], ["--from", file, "--to", file, "--steps", 2]]):
+        out = tmp_path / f"{number}.png"
+        result = glann("interpolate", labelled, "--class", "class 1", "--out", out, "--frames", 5, *options)
+        assert result.exit_code == 0, result.output
+        assert Image.open(out).size == (5 * 66 - 2, 64)
+    for run, options, named in ((labelled, [], "expected one of class 0"), (finished, ["--class", "x"], "no classes")):
+        result = glann("interpolate", run, "--out", tmp_path / "x.png", *options)
+        assert result.exit_code == 2
+        assert named in result.stderr

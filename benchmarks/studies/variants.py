@@ -145,6 +145,7 @@ def main() -> None:
     what.add_argument("--judge", type=Path, nargs=2, metavar=("FOLDER", "WEIGHTS_H5"))
     parser.add_argument("--seconds", type=float, default=20, help="of processor time for every IMLE")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", help="one of the IMLE variants, by its name")
     options = parser.parse_args()
 
     look: Callable[[Tensor], Tensor]
@@ -184,6 +185,8 @@ def main() -> None:
             draw = fit_density(train, seed)
             record(name, time.process_time() - started, 0, draw(DRAWN))
         for name, settings in VARIANTS.items():
+            if options.only not in (None, name):
+                continue
             timed = with_time(settings, train, options.seconds, seed)
             started = time.process_time()
             sampler = timed.fit(train)

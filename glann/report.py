@@ -158,7 +158,9 @@ def _decisions(run: RunFiles) -> list[tuple[str, str]]:
     """What the program chose, or was told, beyond the settings of the stages."""
     record, facts = run.record, run.images
     rows: list[tuple[str, str]] = [
-        (key, str(record[key])) for key in ("source", "labels", "seed", "device", "precision", "threads") if key in record
+        (key, str(record[key]))
+        for key in ("source", "labels", "seed", "device", "precision", "threads")
+        if key in record
     ]
     if facts.get("size_reason"):
         rows.append(("size", f"{facts.get('height')}×{facts.get('width')}: {facts['size_reason']}"))

@@ -113,6 +113,8 @@ def _key_figures(run: RunFiles, model: ModelFiles | None) -> list[tuple[str, str
         figures.append(("epochs", " + ".join(epochs)))
     if model is not None:
         figures.append(("model file", f"{model.bytes / 1e6:,.1f} MB"))
+    if model is not None and model.config.get("classes"):
+        figures.append(("classes", f"{len(model.config['classes']):,}"))
     if run.skipped:
         figures.append(("files skipped", f"{len(run.skipped):,}"))
     return figures
@@ -156,7 +158,9 @@ def _decisions(run: RunFiles) -> list[tuple[str, str]]:
     """What the program chose, or was told, beyond the settings of the stages."""
     record, facts = run.record, run.images
     rows: list[tuple[str, str]] = [
-        (key, str(record[key])) for key in ("source", "seed", "device", "precision", "threads") if key in record
+        (key, str(record[key]))
+        for key in ("source", "labels", "seed", "device", "precision", "threads")
+        if key in record
     ]
     if facts.get("size_reason"):
         rows.append(("size", f"{facts.get('height')}×{facts.get('width')}: {facts['size_reason']}"))

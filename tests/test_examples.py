@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/imle.md", "docs/sampling.md")
+PAGES = ("README.md", "docs/imle.md", "docs/labels.md", "docs/sampling.md")
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^(imle .*?)(?:  +#.*)?$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
@@ -70,6 +70,22 @@ def test_the_python_of_the_imle_page_runs(folder):
     reached = (names["reached"] - names["x"][:4]).norm(dim=1)
     assert (reached <= names["distances_to"](names["x"][:4], names["new"]).max + 1e-6).all()
     assert sorted(p.name for p in (folder / "circle").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_the_python_of_the_page_on_classes_runs(folder):
+    from glann.cli import main
+
+    random = np.random.default_rng(0)
+    for i in range(20):
+        (folder / "digits" / str(i % 10)).mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(random.integers(0, 255, (16, 16), dtype=np.uint8))
+        picture.save(folder / "digits" / str(i % 10) / f"{i}.png")
+    command = ["fit", "digits", "--labels", "--out", "runs/digits", *TINY_RUN]
+    done = CliRunner().invoke(main, command, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    names = run("docs/labels.md", {"z": torch.ones(2, 8)})
+    assert names["sevens"].shape == names["mixed"].shape == (16, 1, 16, 16)
+    assert names["again"].shape == (2, 1, 16, 16)
 
 
 def test_the_commands_of_the_imle_page_run(folder):

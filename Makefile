@@ -25,6 +25,8 @@ test: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/allocator.py
 	$(BIN)/python benchmarks/upsampling.py
+	$(BIN)/python benchmarks/glo_speed.py
+	$(BIN)/python benchmarks/glo_overhead.py
 	$(BIN)/python benchmarks/imle_speed.py
 
 clean:

@@ -77,7 +77,8 @@ def _beside(z: Tensor, code: Tensor | None) -> Tensor:
 class _Norm(nn.GroupNorm):
     """Normalisation inside each example, so that no image depends on the others of its batch.
 
-    In the precision of its weights: under autocast float32, as on a GPU; on a CPU bf16 takes twice as long. With classes the code of the class scales and shifts what comes out; at first by nothing.
+    In the precision of its weights: under autocast float32, as on a GPU; on a CPU bf16 takes twice as long. With
+    classes the code of the class scales and shifts what comes out; at first by nothing.
     """
 
     def __init__(self, channels: int, code: int = 0):

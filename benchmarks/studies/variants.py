@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import plt, save
+from common import gaussian_samples, plt, save
 from digit_classifier import load, read_digits
 from judge import Judge as ImageJudge
 from PIL import Image
@@ -83,9 +83,7 @@ def with_time(settings: imle.IMLE, latents: Tensor, seconds: float, seed: int) -
 
 def gaussian(latents: Tensor, seed: int) -> Draw:
     """A normal distribution with the latents' mean and covariance."""
-    normal = torch.distributions.MultivariateNormal(latents.mean(0).double(), latents.T.cov().double())
-    torch.manual_seed(seed)
-    return lambda n: normal.sample((n,)).float()
+    return lambda n: gaussian_samples(latents, n, seed)
 
 
 def mixture(latents: Tensor, seed: int) -> Draw:

@@ -57,6 +57,7 @@ def picture(rows: list[dict[str, Any]], exponents: dict[str, dict[str, float]]) 
             label = f"{phase}: exponent {exponents[sweep][phase]:.2f}"
             axis.loglog(sizes, [r[phase] for r in some], mark + "-", color=colour, ms=4, lw=1.3, label=label)
         axis.set(xlabel=NAMES[sweep])
+        axis.xaxis.set_minor_formatter("")
         axis.legend(fontsize=7.5, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     axes[0].set(ylabel="seconds an epoch")
     return figure

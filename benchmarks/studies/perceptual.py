@@ -27,10 +27,9 @@ from glann import glo, losses
 from glann.images import ImageSet, prepare
 from glann.losses import small
 from glann.losses.combined import WeightedSum
-from glann.losses.distance import PerceptualDistance
+from glann.losses.distance import PerceptualDistance, difference, mean_absolute, wide
 from glann.losses.efficientnet import EfficientNetTrunk
-from glann.losses.features import FeatureL1
-from glann.losses.lpips import _inverse_norm, _tap_distance
+from glann.losses.features import uniform
 from glann.memory import keep_freed_buffers
 from glann.settings import GLOSettings
 
@@ -39,19 +38,20 @@ PER_CLASS = 250
 COUNT = 2500  # images on each side of a Fréchet distance
 
 
-class Cosine(PerceptualDistance):
-    """LPIPS without its heads: mean over the levels of 1/HW Σ ‖ŷ − ŷ'‖²."""
+class FeatureL1(PerceptualDistance):
+    """Mean over the levels of sₗ · mean |φₗ(x) − φₗ(x')|."""
 
-    def __init__(self, trunk: nn.Module):
+    def __init__(self, trunk: nn.Module, scales: list[float]):
         super().__init__()
-        self.trunk = trunk.requires_grad_(False)
+        self.trunk, self.scales = trunk.requires_grad_(False).eval(), scales
 
     def prepare_planes(self, planes: Tensor) -> tuple[Tensor, ...]:
-        return tuple(y * _inverse_norm(y) for y in self.trunk(planes))
+        return tuple(self.trunk(planes))
 
     def compare_planes(self, planes: Tensor, prepared: tuple[Tensor, ...]) -> Tensor:
-        one, own = torch.ones(1, 1, 1), self.trunk(planes)
-        return sum(_tap_distance(y, target, one) for y, target in zip(own, prepared, strict=True)) / len(own)
+        own = self.trunk(planes)
+        parts = zip(own, prepared, self.scales, strict=True)
+        return sum(scale / len(own) * mean_absolute(difference(wide(y), target)) for y, target, scale in parts)
 
 
 class RandomVGG(nn.Module):
@@ -97,16 +97,18 @@ def candidates(images: Tensor, trunks: dict[str, Path]) -> dict[str, Callable[[]
     found: dict[str, Callable[[], PerceptualDistance]] = {
         "laplacian": laplacian,
         "random VGG-16": lambda: equal(RandomVGG(), images),
+        "random VGG-16, normalised+laplacian": lambda: plus(uniform(RandomVGG(), 3)),
         "efficientnet-lite0": lambda: equal(EfficientNetTrunk(), images),
         "efficientnet-lite0+laplacian": lambda: plus(equal(EfficientNetTrunk(), images)),
+        "efficientnet-lite0, normalised+laplacian": lambda: plus(uniform(EfficientNetTrunk(), 3)),
     }
     for name, file in trunks.items():
         found |= {
             name: lambda file=file: equal(small.load(file), images),
-            f"{name}, cosine": lambda file=file: Cosine(small.load(file)),
+            f"{name}, normalised": lambda file=file: uniform(small.load(file), 3),
             f"{name}+laplacian": lambda file=file: plus(equal(small.load(file), images)),
             f"{name}+0.3*laplacian": lambda file=file: plus(equal(small.load(file), images), 0.3),
-            f"{name}, cosine+laplacian": lambda file=file: plus(Cosine(small.load(file))),
+            f"{name}, normalised+laplacian": lambda file=file: plus(uniform(small.load(file), 3)),
         }
     return found
 

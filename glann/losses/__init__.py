@@ -24,7 +24,7 @@ __all__ = ["AUTO", "LOSSES", "OFFLINE", "build", "names", "resolve"]
 
 AUTO = "auto"
 PREFERRED = "lpips-vgg"  # what `auto` takes where its trunk weights are at hand
-OFFLINE = "laplacian"  # what `auto` takes elsewhere
+OFFLINE = "small-vgg+laplacian"  # what `auto` takes elsewhere: docs/studies/perceptual.md
 ONE_SCALE = 64  # pixels: images with a longer short side are compared at a quarter of their size too, as published
 
 Builder = Callable[..., "PerceptualDistance"]  # (*, size: (H, W), channels: int, weights: Path | None)
@@ -53,10 +53,10 @@ def _small_vgg(*, size: tuple[int, int], channels: int, weights: Path | None) ->
 
 
 def _efficientnet(*, size: tuple[int, int], channels: int, weights: Path | None) -> "PerceptualDistance":
-    from glann.losses.efficientnet import SCALES, EfficientNetTrunk
-    from glann.losses.features import FeatureL1
+    from glann.losses.efficientnet import TAPS, EfficientNetTrunk
+    from glann.losses.features import uniform
 
-    return FeatureL1(EfficientNetTrunk(), SCALES)
+    return uniform(EfficientNetTrunk(), len(TAPS))
 
 
 def _laplacian(*, size: tuple[int, int], channels: int, weights: Path | None) -> "PerceptualDistance":
@@ -143,7 +143,7 @@ def resolve(name: str, weights: str | Path | None = None) -> tuple[str, str]:
     """Decide which loss a name stands for, without downloading or building anything.
 
     ``auto`` stands for ``lpips-vgg`` where the trunk is given or in the torch cache and package lpips is installed, and
-    for ``laplacian`` elsewhere.
+    for ``small-vgg+laplacian``, whose weights this package brings, elsewhere.
 
     Args:
         name: ``auto``, or a name as in the module's docstring.

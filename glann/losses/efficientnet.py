@@ -9,7 +9,6 @@ from glann.weights import read_state
 from imle.errors import DataError
 
 TAPS = (0, 2, 4)  # blocks whose outputs are compared: 16, 24 and 40 channels at 1/2, 1/4 and 1/8 of the side
-SCALES = (0.099, 0.088, 0.095)  # one over the mean |difference| between images of CIFAR-10, at each tap
 SMALLEST_SIDE = 64  # pixels: smaller images are enlarged, so that 32×32 is first seen at 32×32
 NAME = "efficientnet-lite0"
 

@@ -1,30 +1,23 @@
 """LPIPS: a learned perceptual metric on the features of an ImageNet network (Zhang et al., CVPR 2018)."""
 
 import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch import Tensor
 
-from glann.losses.distance import PerceptualDistance, difference, mean_absolute, wide
+from glann.losses.features import NormalisedFeatures
 from glann.losses.trunk import Trunk
 from glann.weights import read_state
 from imle.errors import DataError
 
 VERSION = "v0.1"  # of the linear heads in package lpips; v0.0 was published with a scaling error
-EPSILON = 1e-10  # added to the norm of a feature vector, as in package lpips
 
 
-class LPIPS(PerceptualDistance):
-    """``d(x, x') = Σₗ 1/(HₗWₗ) Σₕᵥ Σ_c w_lc (ŷ_lhvc − ŷ'_lhvc)²`` (Zhang et al. 2018, equation 1).
+class LPIPS(NormalisedFeatures):
+    """`NormalisedFeatures` of an ImageNet network, its channels weighted by the linear heads of package lpips.
 
-    ŷₗ is the trunk's l-th feature map, every position scaled to unit norm over the channels; wₗ ≥ 0 are the linear
-    heads that package lpips ships. Equal to ``lpips.LPIPS(net=…)`` for the same trunk weights: the package maps [−1, 1]
-    to what ImageNet's mean and standard deviation map [0, 1] to. Prepared targets are √w · ŷ'. Alpha, where there is
-    one, adds its mean absolute difference.
+    Equal to ``lpips.LPIPS(net=…)`` for the same trunk weights: the package maps [−1, 1] to what ImageNet's mean and
+    standard deviation map [0, 1] to.
 
     Args:
         net: ``vgg``, ``alex`` or ``squeeze``.
@@ -35,65 +28,7 @@ class LPIPS(PerceptualDistance):
     """
 
     def __init__(self, net: str, weights: Path):
-        super().__init__()
-        self.trunk = Trunk(net, weights)
-        self.roots = nn.ParameterList(nn.Parameter(head.sqrt(), requires_grad=False) for head in _read_heads(net))
-
-    def prepare_planes(self, planes: Tensor) -> tuple[Tensor, ...]:
-        """See `PerceptualDistance.prepare`: √w · ŷ' of every tap, then alpha where there is one."""
-        features = map(wide, self.trunk(planes))
-        scaled = [y * _inverse_norm(y) * wide(root) for y, root in zip(features, self.roots, strict=True)]
-        return (*scaled, *_alpha(planes))
-
-    def compare_planes(self, planes: Tensor, prepared: Sequence[Tensor]) -> Tensor:
-        """See `PerceptualDistance.compare`."""
-        total, taps = planes.new_zeros(len(planes)), len(self.roots)
-        for y, target, root in zip(map(wide, self.trunk(planes)), prepared[:taps], self.roots, strict=True):
-            total = total + _tap_distance(y, target, root)
-        for alpha, target in zip(_alpha(planes), prepared[taps:], strict=True):
-            total = total + mean_absolute(difference(alpha, target))
-        return total
-
-
-class _TapDistance(torch.autograd.Function):
-    """One l of the sum: (B, C, H, W) features, (B, C, H, W) targets √w · ŷ', (C, 1, 1) roots √w -> (B,).
-
-    With n = ‖y‖ over the channels and δ = √w · y/n − √w · ŷ', the value is ``1/(HW) Σ δ²`` and its gradient in y is
-    ``2/(HW·n) (e − ŷ ⟨ŷ, e⟩)``, e = √w · δ: written out, both take a quarter of the time that recording every step
-    takes. Where y is zero, so is the gradient that passes the ReLU before it.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, target: Tensor, root: Tensor) -> Tensor:
-        inverse = _inverse_norm(y)  # (B, 1, H, W)
-        delta = (y * inverse).mul_(root).sub_(target)
-        ctx.save_for_backward(y, inverse, delta, root)
-        return torch.linalg.vector_norm(delta, dim=(1, 2, 3)).square() / (y.shape[2] * y.shape[3])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        y, inverse, delta, root = ctx.saved_tensors
-        e = delta * root
-        with torch.autocast(y.device.type, enabled=False):
-            along = torch.einsum("bchw,bchw->bhw", e, y)[:, None] * inverse.square()  # ⟨ŷ, e⟩/n
-        e.addcmul_(y, along, value=-1)
-        return e.mul_(inverse * (2 * grad / (y.shape[2] * y.shape[3]))[:, None, None, None]), None, None
-
-
-def _tap_distance(y: Tensor, target: Tensor, root: Tensor) -> Tensor:
-    if y.shape != target.shape:
-        raise ValueError(f"expected target features of shape {tuple(y.shape)}, received {tuple(target.shape)}")
-    return _TapDistance.apply(y, target.to(y.dtype), root.to(y.dtype))
-
-
-def _inverse_norm(features: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, 1, H, W): one over the norm across the channels."""
-    return 1 / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + EPSILON)
-
-
-def _alpha(planes: Tensor) -> tuple[Tensor, ...]:
-    return (planes[:, 3:],) if planes.shape[1] == 4 else ()
+        super().__init__(Trunk(net, weights), _read_heads(net))
 
 
 def _read_heads(net: str) -> list[Tensor]:

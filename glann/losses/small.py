@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from glann.losses.combined import Shrunken, WeightedSum
 from glann.losses.distance import PerceptualDistance
-from glann.losses.features import FeatureL1
+from glann.losses.features import uniform
 from glann.weights import read_state
 
 FILE = Path(__file__).with_name("small-vgg.safetensors")
@@ -74,16 +74,16 @@ def load(file: Path = FILE) -> SmallTrunk:
 
 
 def distance(shape: tuple[int, int, int]) -> PerceptualDistance:
-    """L1 of the trunk's features, at the size of the images and at halves of it that keep 32 pixels or more.
+    """LPIPS' distance without its heads, at the size of the images and at halves of it that keep 32 pixels or more.
 
     Args:
         shape: (C, H, W) of one image in pixels.
 
     Returns:
-        The mean over those sizes of `FeatureL1` with equal weights of the stages.
+        The mean over those sizes, and over the stages of the trunk.
     """
-    full = FeatureL1(load(), [1.0] * len(WIDTHS))
-    parts: list[PerceptualDistance] = [full]
+    trunk = load()
+    parts: list[PerceptualDistance] = [uniform(trunk, len(WIDTHS))]
     while min(shape[1:]) // 2 ** len(parts) >= LEAST_SIDE:
-        parts.append(Shrunken(FeatureL1(full.trunk, full.scales), 2 ** len(parts)))
-    return full if len(parts) == 1 else WeightedSum(parts, [1 / len(parts)] * len(parts), shape)
+        parts.append(Shrunken(uniform(trunk, len(WIDTHS)), 2 ** len(parts)))
+    return parts[0] if len(parts) == 1 else WeightedSum(parts, [1 / len(parts)] * len(parts), shape)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from glann import losses, weights
 from glann.losses import small
 from glann.losses.distance import levels_for
-from glann.losses.lpips import _inverse_norm, _tap_distance
+from glann.losses.features import _inverse_norm, _tap_distance
 from glann.losses.trunk import ARCHITECTURES, Trunk
 from imle.errors import DataError
 

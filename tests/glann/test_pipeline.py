@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from glann import losses
 from glann.cli import main
 from tests.glann.conftest import TINY
 
@@ -222,8 +223,8 @@ def test_auto_never_downloads_and_says_what_it_took(photos, tmp_path):
     result = glann("fit", photos, "--out", tmp_path / "run", "--dry-run")
     lines = [line for line in result.stderr.splitlines() if "loss" in line]
     assert len(lines) == 1
-    assert "laplacian" in lines[0]
-    assert tomllib.loads(result.stdout)["stages"][0]["loss"] == "laplacian"
+    assert losses.OFFLINE in lines[0]
+    assert tomllib.loads(result.stdout)["stages"][0]["loss"] == losses.OFFLINE
 
 
 def test_a_loss_whose_weights_cannot_be_had_is_exit_3_with_the_command(photos, tmp_path, monkeypatch):

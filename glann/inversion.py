@@ -50,7 +50,7 @@ class Inverter:
 
     Args:
         model: a trained model. The distance is that of its run where that can be had without a download, else
-            ``laplacian``; an exported model knows neither run nor training latents.
+            ``small-vgg+laplacian``; an exported model knows neither run nor training latents.
     """
 
     def __init__(self, model: "GLANN"):

@@ -96,19 +96,17 @@ def candidates(images: Tensor, trunks: dict[str, Path]) -> dict[str, Callable[[]
 
     found: dict[str, Callable[[], PerceptualDistance]] = {
         "laplacian": laplacian,
-        "random VGG-16": lambda: equal(RandomVGG(), images),
-        "random VGG-16, normalised+laplacian": lambda: plus(uniform(RandomVGG(), 3)),
-        "efficientnet-lite0": lambda: equal(EfficientNetTrunk(), images),
-        "efficientnet-lite0+laplacian": lambda: plus(equal(EfficientNetTrunk(), images)),
-        "efficientnet-lite0, normalised+laplacian": lambda: plus(uniform(EfficientNetTrunk(), 3)),
+        "random VGG-16, L1": lambda: equal(RandomVGG(), images),
+        "random VGG-16+laplacian": lambda: plus(uniform(RandomVGG(), 3)),
+        "efficientnet-lite0, L1": lambda: equal(EfficientNetTrunk(), images),
+        "efficientnet-lite0+laplacian": lambda: plus(uniform(EfficientNetTrunk(), 3)),
     }
     for name, file in trunks.items():
         found |= {
-            name: lambda file=file: equal(small.load(file), images),
-            f"{name}, normalised": lambda file=file: uniform(small.load(file), 3),
-            f"{name}+laplacian": lambda file=file: plus(equal(small.load(file), images)),
-            f"{name}+0.3*laplacian": lambda file=file: plus(equal(small.load(file), images), 0.3),
-            f"{name}, normalised+laplacian": lambda file=file: plus(uniform(small.load(file), 3)),
+            f"{name}, L1": lambda file=file: equal(small.load(file), images),
+            f"{name}, L1, +laplacian": lambda file=file: plus(equal(small.load(file), images)),
+            name: lambda file=file: uniform(small.load(file), 3),
+            f"{name}+laplacian": lambda file=file: plus(uniform(small.load(file), 3)),
         }
     return found
 

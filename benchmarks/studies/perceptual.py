@@ -207,11 +207,11 @@ def main() -> None:
             some = torch.linspace(0, COUNT - 1, COLUMNS).long()
             rows = torch.cat([originals[some], drawn[some], samples[: SAMPLE_ROWS * COLUMNS]])
             Image.fromarray(grid(rows)).save(scratch / f"{candidate}.png")
-            if arguments.only and path.exists():
-                kept = json.loads(path.read_text())["candidates"]
-            kept[candidate] = row
             print(candidate, common.rounded(row), flush=True)
             facts = {"real": distance(other), "train": imle.metrics.frechet_distance(real_features, features)}
+            if arguments.only and path.exists():  # read just before it is written: calls may run side by side
+                kept = json.loads(path.read_text())["candidates"]
+            kept[candidate] = row
             common.save(name, {**facts, "candidates": kept}, {})
             picture(name, {n: scratch / f"{n}.png" for n in kept if (scratch / f"{n}.png").exists()}, images.height)
     common.table(

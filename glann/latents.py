@@ -10,7 +10,7 @@ from torch import Tensor
 from imle.noise import stream
 
 _INIT = 1  # key of the random stream that fills directions which PCA cannot give
-_PCA_SIDE = 16  # pixels; images are shrunk to at most this before PCA: latents should start from composition, not grain
+_SMALL_SIDE = 16  # pixels; images are shrunk to at most this where composition counts, not grain
 
 
 def on_sphere(z: Tensor) -> Tensor:
@@ -21,6 +21,13 @@ def on_sphere(z: Tensor) -> Tensor:
 def noise_latents(count: int, dim: int, seed: int) -> Tensor:
     """Latents uniform on the sphere, as published; (count, dim)."""
     return on_sphere(torch.randn(count, dim, generator=stream(seed, _INIT)))
+
+
+def shrunken(images: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C, h, w) with h, w ≤ 16: their composition."""
+    h, w = images.shape[-2:]
+    shrink = max(1.0, max(h, w) / _SMALL_SIDE)
+    return F.interpolate(images, size=(max(1, round(h / shrink)), max(1, round(w / shrink))), mode="area")
 
 
 def pca_latents(batches: Iterable[Tensor], dim: int, seed: int) -> Tensor:
@@ -40,10 +47,7 @@ def pca_latents(batches: Iterable[Tensor], dim: int, seed: int) -> Tensor:
     """
     rows = []
     for batch in batches:
-        h, w = batch.shape[-2:]
-        shrink = max(1.0, max(h, w) / _PCA_SIDE)
-        small = F.interpolate(batch, size=(max(1, round(h / shrink)), max(1, round(w / shrink))), mode="area")
-        rows.append(small.flatten(1))
+        rows.append(shrunken(batch).flatten(1))
     x = torch.cat(rows)
     x -= x.mean(0)
     count = min(dim, *x.shape)

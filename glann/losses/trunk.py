@@ -1,6 +1,7 @@
 """A frozen ImageNet network, run as deep as the last feature map that a distance compares."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,48 @@ ARCHITECTURES = {
 }
 
 
-class Trunk(nn.Module):
+class TappedTrunk(nn.Module):
+    """Feature maps that the layers of an ImageNet network give on their way.
+
+    Args:
+        layers: the network up to the last tap.
+        taps: numbers of the layers whose outputs are wanted.
+        smallest_side: pixels; smaller images are enlarged.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, layers: nn.Sequential, taps: Sequence[int], smallest_side: int):
+        super().__init__()
+        self.layers, self.taps, self.smallest_side = layers.requires_grad_(False).eval(), taps, smallest_side
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+
+    def forward(self, planes: Tensor) -> list[Tensor]:
+        """Feature maps of images.
+
+        Args:
+            planes: (B, C, H, W) in [0, 1]; C is 1, or the first three channels are RGB.
+
+        Returns:
+            One (B, Cₗ, Hₗ, Wₗ) tensor per tap, channels-last; ≥ 0 where the tap is a ReLU.
+        """
+        x = planes[:, :3].to(self.mean.dtype)
+        enlarge = math.ceil(self.smallest_side / min(x.shape[2:]))
+        if enlarge > 1:
+            x = F.interpolate(x, scale_factor=float(enlarge), mode="bilinear", align_corners=False)
+        x = (x - self.mean) / self.std  # (B, 1, H, W) becomes (B, 3, H, W) here
+        x = x.contiguous(memory_format=torch.channels_last)
+        features = []
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if index in self.taps:
+                features.append(x)
+        return features
+
+
+class Trunk(TappedTrunk):
     """Feature maps of a frozen network.
 
     Grey is repeated to three channels and alpha is left to the caller. Images smaller than the network can take are
@@ -57,40 +99,10 @@ class Trunk(nn.Module):
         DataError: if the file is not such a state dict; lists every missing, unexpected and misshapen entry.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, name: str, weights: Path, levels: int | None = None):
-        super().__init__()
         architecture = ARCHITECTURES[name]
-        self.taps = architecture.taps[:levels]
-        self.smallest_side = architecture.smallest_side
-        self.layers = _load_features(architecture.model, weights, self.taps[-1] + 1)
-        self.layers.requires_grad_(False).eval()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
-
-    def forward(self, planes: Tensor) -> list[Tensor]:
-        """Feature maps of images.
-
-        Args:
-            planes: (B, C, H, W) in [0, 1]; C is 1, or the first three channels are RGB.
-
-        Returns:
-            One (B, Cₗ, Hₗ, Wₗ) tensor ≥ 0 per tap, channels-last.
-        """
-        x = planes[:, :3].to(self.mean.dtype)
-        enlarge = math.ceil(self.smallest_side / min(x.shape[2:]))
-        if enlarge > 1:
-            x = F.interpolate(x, scale_factor=float(enlarge), mode="bilinear", align_corners=False)
-        x = (x - self.mean) / self.std  # (B, 1, H, W) becomes (B, 3, H, W) here
-        x = x.contiguous(memory_format=torch.channels_last)
-        features = []
-        for index, layer in enumerate(self.layers):
-            x = layer(x)
-            if index in self.taps:
-                features.append(x)
-        return features
+        taps = architecture.taps[:levels]
+        super().__init__(_load_features(architecture.model, weights, taps[-1] + 1), taps, architecture.smallest_side)
 
 
 def _load_features(model: str, path: Path, depth: int) -> nn.Sequential:

@@ -1,12 +1,10 @@
 """The whole way from a folder to a model, and every way to interrupt it."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 
 import pytest
@@ -58,53 +56,66 @@ def test_another_run_of_the_same_seed_has_the_same_bytes(finished, photos, tmp_p
     assert model_bytes(tmp_path / "other") != model_bytes(finished)
 
 
-SLOW = [*TINY, "--set", "glo.epochs=60", "--set", "imle.epochs=150"]
+LONGER = [*TINY, "--set", "glo.epochs=12", "--set", "imle.epochs=24"]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    assert glann("fit", photos, "--out", out, *SLOW).exit_code == 0
+    assert glann("fit", photos, "--out", out, *LONGER).exit_code == 0
     return model_bytes(out)
 
 
-def start(photos, out):
-    code = (
-        "import imle.checkpoint as c; c.Checkpoints.__init__.__defaults__ = (0.05,); from glann.cli import main; main()"
-    )
-    command = [sys.executable, "-c", code, "fit", str(photos), "--out", str(out), *SLOW]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+# Python reports renames and folders before they are made; a signal at the n-th is an interruption at an exact moment.
+INTERRUPTED = """
+import os, sys
+signum, happening, n, path = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+seen = 0
+
+def hook(event, args):
+    global seen
+    if event == happening and path in str(args[1 if event == "os.rename" else 0]):
+        seen += 1
+        if seen == n:
+            os.kill(os.getpid(), signum)
+
+sys.addaudithook(hook)
+import imle.checkpoint
+imle.checkpoint.Checkpoints.__init__.__defaults__ = (0.0,)  # commit after every epoch
+from glann.cli import main
+main(sys.argv[5:])
+"""
 
 
-def wait_for(path, process, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not any(path.parent.glob(path.name)) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+def interrupted(photos, out, signum, happening, n, path):
+    command = [sys.executable, "-c", INTERRUPTED, str(int(signum)), happening, str(n), path]
+    command += ["fit", str(photos), "--out", str(out), *LONGER]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize(
-    "moment", ["images.tmp", "glo/checkpoints/step-*0", "glo/latents.safetensors", "imle/checkpoints/step-*1"]
+    "moment",
+    [
+        ("os.rename", 1, "images"),  # decoded, not yet in place
+        ("os.mkdir", 3, "glo/checkpoints/"),  # two checkpoints, the third begun
+        ("os.rename", 3, "glo/checkpoints/"),  # the third written, not yet in place
+        ("os.rename", 1, "glo/latents"),  # stage 1 is done, its latents are not yet told
+        ("os.rename", 11, "imle/checkpoints/"),
+    ],
 )
 def test_kill_9_then_the_same_command_ends_with_the_same_bytes(photos, tmp_path, undisturbed, moment):
-    with start(photos, tmp_path / "run") as process:
-        wait_for(tmp_path / "run" / moment, process)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
+    assert interrupted(photos, tmp_path / "run", signal.SIGKILL, *moment).returncode == -signal.SIGKILL
     assert not (tmp_path / "run" / "model").exists()
-    with start(photos, tmp_path / "run") as process:
-        _, told = process.communicate()
-    assert process.returncode == 0, told
+    again = glann("fit", photos, "--out", tmp_path / "run")
+    assert again.exit_code == 0, again.stderr
     assert model_bytes(tmp_path / "run") == undisturbed
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_it_commits_and_says_that_it_can_go_on(photos, tmp_path, undisturbed, signum):
-    with start(photos, tmp_path / "run") as process:
-        wait_for(tmp_path / "run" / "glo" / "checkpoints" / "step-*", process)
-        os.kill(process.pid, signum)
-        _, told = process.communicate(timeout=60)
-    assert process.returncode == 75, told
-    assert "goes on from here" in told
+    stopped = interrupted(photos, tmp_path / "run", signum, "os.rename", 2, "glo/checkpoints/")
+    assert stopped.returncode == 75, stopped.stderr
+    assert "goes on from here" in stopped.stderr
     assert glann("fit", photos, "--out", tmp_path / "run").exit_code == 0
     assert model_bytes(tmp_path / "run") == undisturbed
 

@@ -139,10 +139,8 @@ def _between_samples(
     """(frames, d) latents on great circles of noise."""
     import torch
 
-    from imle.noise import sample_noise
-
     condition = None if label is None else model.classes.index(label)
-    noise = [sample_noise(seed, k, 1, model.sampler.noise_dim)[0] for k in samples]
+    noise = [model.sampler.noise(1, seed, condition, start=k)[0] for k in samples]
     legs = _legs(len(noise), frames, loop)
     parts = [model.sampler.interpolate(noise[a], noise[b], count + 1, condition)[:count] for a, b, count in legs]
     return torch.cat(parts if loop else [*parts, model.sampler.interpolate(noise[-2], noise[-1], 2, condition)[1:]])

@@ -57,7 +57,7 @@ class IMLESettings(BaseModel):
     direction: float = Field(1.0, ge=0, le=1, description="1 latent -> sample, 0 sample -> latent")
     perturb: float = Field(0.0, ge=0, description="noise on each committed noise")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0 keeps the last ones")
-    calibrate: bool = Field(True, description="match the samples' mean and covariance to those of the latents")
+    calibrate: bool = Field(True, description="match the samples' frequencies, mean and covariance to the latents'")
     search: str = Field("auto", description="method of the nearest-neighbour search")
 
 

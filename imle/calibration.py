@@ -1,10 +1,12 @@
-"""Match the first two moments of samples to those of data by one affine map."""
+"""Match samples to data after training: their mean and covariance, then how often they fall where."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
+from imle import balance
 from imle.conditions import Conditions
 from imle.data import Examples
 from imle.noise import stream
@@ -69,13 +71,14 @@ def moment_map(source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> 
 def calibrate(
     sampler: LatentSampler, seed: int, examples: Examples, conditions: Conditions | None, weights: Tensor | None
 ) -> None:
-    """Match mean and covariance of samples on held-out noise to those of the data.
+    """Match the frequency of regions and then mean and covariance, on held-out noise, to those of the data.
 
-    A deviation from the papers: trained samples contract towards the mean, and this undoes it.
+    A deviation from the papers: trained samples are not as frequent as the data (see `imle.balance`) and contract
+    towards the mean, and this undoes both. Frequencies go first, because they have a part in the moments.
     """
     if examples.dim > MAX_DIM:
+        warnings.warn(f"calibrate: skipped, because {examples.dim} dimensions are more than {MAX_DIM}", stacklevel=4)
         return
-    count = max(SAMPLES, 10 * examples.dim)
     generator = stream(seed, HELD_OUT)
 
     def condition() -> Tensor | None:
@@ -86,13 +89,21 @@ def calibrate(
         like = torch.searchsorted(chances, torch.rand(1000, dtype=torch.float64, generator=generator))
         return conditions.values[like.clamp_max(examples.n - 1).to(examples.device)]
 
-    def samples() -> Iterator[tuple[Tensor, Tensor | None]]:
-        for _ in range(0, count, 1000):
-            noise = torch.randn(1000, sampler.noise_dim, generator=generator).to(examples.device)
-            yield sampler(noise, condition()), None
-
     def data() -> Iterator[tuple[Tensor, Tensor | None]]:
         for start, rows in examples.slabs():
             yield rows, None if weights is None else weights[start : start + len(rows)]
 
-    sampler.set_calibration(*moment_map(moments(samples()), moments(data())))
+    drawn = torch.cat([
+        sampler(torch.randn(1000, sampler.noise_dim, generator=generator).to(examples.device), condition())
+        for _ in range(0, max(SAMPLES, 10 * examples.dim), 1000)
+    ])  # fmt: skip
+    importance: Tensor | None = None
+    bins = min(balance.BINS, examples.n // balance.EXAMPLES)
+    if bins > 1:
+        centres = balance.cluster(drawn, bins, seed)
+        shares = torch.ones(bins, device=drawn.device)  # one more everywhere: no bin has no weight
+        for rows, weight in data():
+            shares += torch.bincount(balance.bins(rows, centres), weight, minlength=bins)
+        ratio, importance = balance.weights_for(shares / shares.sum(), balance.bins(drawn, centres))
+        sampler.set_balance(centres, ratio)
+    sampler.set_calibration(*moment_map(moments([(drawn, importance)]), moments(data())))

@@ -60,7 +60,9 @@ def main() -> None:
 @click.option("--direction", type=float, default=DEFAULT.direction, help="1: coverage, 0: precision.")
 @click.option("--perturb", type=float, default=DEFAULT.perturb, help="Noise added once to each match.")
 @click.option("--ema", type=float, default=DEFAULT.ema, help="Decay of the averaged weights.")
-@click.option("--calibrate/--no-calibrate", default=DEFAULT.calibrate, help="Match the data's mean and covariance.")
+@click.option(
+    "--calibrate/--no-calibrate", default=DEFAULT.calibrate, help="Match the data's frequencies, mean and covariance."
+)
 @click.option("--search", type=click.Choice(METHODS), default=DEFAULT.search, help="Neighbour search.")
 @click.option("--seed", type=int, default=DEFAULT.seed, help="Fixes the fit.")
 @click.option("--device", default="cpu", callback=device_option, help="cpu, cuda, mps.")

@@ -1,6 +1,7 @@
 """The trained artefact: noise in, vectors out, a folder with two files on disk."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from imle import hub
+from imle.balance import Balance
 from imle.checks import check_integer
 from imle.conditions import ConditionCode
 from imle.errors import DataError
@@ -27,7 +29,8 @@ class LatentSampler(nn.Module):
 
     Args:
         config: noise_dim; shape of one sample; network ({"name", "width", "depth"}; name ``custom`` or ``model`` for
-            one of the caller's making); sphere, calibrated; condition (None, {"labels": [...]} or {"dim": c}).
+            one of the caller's making); sphere, calibrated; bins of `imle.balance`, 0 for none; condition (None,
+            {"labels": [...]} or {"dim": c}).
         network: the network; None builds the one that the config names.
         seed: initialises a network that is built here.
 
@@ -61,6 +64,9 @@ class LatentSampler(nn.Module):
         self.register_buffer("radius", torch.ones(()))
         if config["calibrated"]:
             self.set_calibration(torch.eye(self.dim), torch.zeros(self.dim))
+        self.balance: Balance | None = None
+        if self._config["bins"]:
+            self.set_balance(torch.zeros(self._config["bins"], self.dim), torch.ones(self._config["bins"]))
         # A caller's own model sees conditions as they are.
         self.code = None if condition is None else ConditionCode(condition, config["network"]["name"] == "model")
         self.eval()
@@ -89,6 +95,11 @@ class LatentSampler(nn.Module):
         self.register_buffer("offset", offset.to(self.mean))
         self._config["calibrated"] = True
 
+    def set_balance(self, centres: Tensor, weights: Tensor) -> None:
+        """Draw noise so that each bin is as frequent as its weight says from now on (see `imle.balance`)."""
+        self.balance = Balance(centres.to(self.mean), weights.to(self.mean))
+        self._config["bins"] = len(weights)
+
     def forward(self, noise: Tensor, condition: Tensor | None = None) -> Tensor:
         """Map noise to samples.
 
@@ -104,14 +115,21 @@ class LatentSampler(nn.Module):
         """
         if (condition is None) != (self.code is None):
             raise ValueError(f"expected a condition as {self.condition} says, received {type(condition).__name__}")
+        return self.calibrated(self.uncalibrated(noise, condition))
+
+    def uncalibrated(self, noise: Tensor, condition: Tensor | None = None) -> Tensor:
+        """What `forward` gives, before the affine map of `imle.calibration`."""
         if self.code is None or condition is None:
             output = self.network(noise)
         else:
             output = self.network(noise, self.code(condition))
-        output = self._to_sphere(self.mean + self.scale * output)
-        if self._config["calibrated"]:
-            output = self._to_sphere(output @ self.matrix.T + self.offset)
-        return output
+        return self._to_sphere(self.mean + self.scale * output)
+
+    def calibrated(self, output: Tensor) -> Tensor:
+        """(B, d) of `uncalibrated` -> (B, d), by the affine map where there is one."""
+        if not self._config["calibrated"]:
+            return output
+        return self._to_sphere(output @ self.matrix.T + self.offset)
 
     @torch.no_grad()
     def sample(
@@ -134,29 +152,59 @@ class LatentSampler(nn.Module):
         Raises:
             ValueError: for a negative n or start, or a condition that does not fit.
         """
-        if n < 0 or start < 0 or (batch_size is not None and batch_size < 1):
-            raise ValueError(f"expected n >= 0, start >= 0, batch_size >= 1, received {n}, {start}, {batch_size}")
-        conditions = self.conditions_for(condition, n)
-        if n == 0:
-            return torch.empty(0, *self.shape)
-        was_training = self.training
-        self.eval()
-        samples = torch.empty(n, *self.shape)
-        block = VECTOR_BLOCK if len(self.shape) == 1 else OTHER_BLOCK
-        done: list[Tensor] = []
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"expected batch_size >= 1, received {batch_size}")
+        samples = torch.empty(max(n, 0), *self.shape)
         written = held = 0
-        for first in range(start - start % block, start + n, block):
-            noise = sample_noise(seed, first, block, self.noise_dim).to(self.mean.device)
-            # Rows outside the range are computed and dropped: a block always has the same shape.
-            wanted = torch.arange(first, first + block).clamp(start, start + n - 1) - start
-            part = self(noise, None if conditions is None else conditions[wanted].to(self.mean.device))
-            done.append(part[max(start - first, 0) : start + n - first].float())
-            held += len(done[-1])
-            if (batch_size is not None and held >= batch_size) or first + block >= start + n:
+        done: list[Tensor] = []
+        for _, part in self._blocks(n, seed, condition, start):
+            done.append(part.float())
+            held += len(part)
+            if written + held == n or (batch_size is not None and held >= batch_size):
                 samples[written : written + held] = torch.cat(done)
                 written, held, done = written + held, 0, []
-        self.train(was_training)
         return samples
+
+    @torch.no_grad()
+    def noise(self, n: int, seed: int = 0, condition: Any = None, start: int = 0) -> Tensor:
+        """The noise of samples ``start … start + n − 1`` of a seed.
+
+        Args:
+            n: as of `sample`.
+            seed: as of `sample`.
+            condition: as of `sample`.
+            start: as of `sample`.
+
+        Returns:
+            (n, noise_dim) float32 on the CPU.
+
+        Raises:
+            ValueError: as of `sample`.
+        """
+        parts = [noise.cpu() for noise, _ in self._blocks(n, seed, condition, start)]
+        return torch.cat([torch.empty(0, self.noise_dim), *parts])
+
+    def _blocks(self, n: int, seed: int, condition: Any, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Noise and samples, in parts. Rows outside the range are computed and dropped: a block has one shape."""
+        if n < 0 or start < 0:
+            raise ValueError(f"expected n >= 0 and start >= 0, received {n} and {start}")
+        conditions = self.conditions_for(condition, n)
+        was_training = self.training
+        self.eval()
+        block = VECTOR_BLOCK if len(self.shape) == 1 else OTHER_BLOCK
+        try:
+            for first in range(start - start % block, start + n if n else 0, block):
+                wanted = torch.arange(first, first + block).clamp(start, start + n - 1) - start
+                own = None if conditions is None else conditions[wanted].to(self.mean.device)
+                if self.balance is None:
+                    noise = sample_noise(seed, first, block, self.noise_dim).to(self.mean.device)
+                    samples = self(noise, own)
+                else:
+                    noise, samples = self.balance.draw(self, seed, first, block, own)
+                inside = slice(max(start - first, 0), start + n - first)
+                yield noise[inside], samples[inside]
+        finally:
+            self.train(was_training)
 
     def to_config(self) -> dict[str, Any]:
         """JSON-able facts from which `from_config` makes the same sampler, weights aside."""
@@ -171,7 +219,7 @@ class LatentSampler(nn.Module):
         """Samples on the way from one noise to another.
 
         Args:
-            start: (noise_dim,), for instance from `imle.noise.sample_noise` or `nearest_noise`.
+            start: (noise_dim,), for instance from `noise` or `nearest_noise`.
             end: (noise_dim,).
             steps: how many samples, both ends included, ≥ 2.
             condition: see `sample`.
@@ -289,8 +337,8 @@ class LatentSampler(nn.Module):
 
 
 def _checked(config: dict[str, Any]) -> dict[str, Any]:
-    known = {"noise_dim", "shape", "network", "sphere", "calibrated", "condition"}
-    facts = {k: v for k, v in config.items() if k not in ("library", "format")}
+    known = {"noise_dim", "shape", "network", "sphere", "calibrated", "bins", "condition"}
+    facts = {"bins": 0, **{k: v for k, v in config.items() if k not in ("library", "format")}}
     if config.get("format", FORMAT) != FORMAT or set(facts) != known:
         raise DataError(
             f"expected a sampler config of format {FORMAT} with {sorted(known)}, received format "

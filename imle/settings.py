@@ -47,7 +47,8 @@ class IMLE:
             its nearest example (the swapped divergence, precision, drops modes); in between both are weighted.
         perturb: standard deviation of the normal noise added once to each committed noise, ≥ 0.
         ema: decay per step of the averaged weights that the sampler has, 0 ≤ ema < 1; 0 takes the last weights.
-        calibrate: match mean and covariance of the samples to those of the data after training, by one affine map.
+        calibrate: match the frequency of regions, mean and covariance of the samples to those of the data after
+            training (see `imle.calibration`).
         search: ``auto`` or a method of `imle.nearest`.
         seed: fixes the fit bit for bit on one machine's CPU, ≥ 0.
 

@@ -40,8 +40,8 @@ def make_sampler(
     """
     condition = None if conditions is None else conditions.spec()
     facts: dict[str, Any] = {
-        "noise_dim": settings.noise_dim, "shape": list(examples.shape), "calibrated": False, "condition": condition,
-        "sphere": False, "network": {"name": "model"},
+        "noise_dim": settings.noise_dim, "shape": list(examples.shape), "calibrated": False, "bins": 0,
+        "condition": condition, "sphere": False, "network": {"name": "model"},
     }  # fmt: skip
     if model is not None:
         return LatentSampler(facts, model)

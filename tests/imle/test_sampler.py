@@ -44,10 +44,8 @@ def test_a_saved_sampler_is_the_same(sampler, tmp_path):
 
 
 def test_forward_is_what_sample_uses(sampler):
-    from imle.noise import sample_noise
-
     with torch.no_grad():
-        assert torch.allclose(sampler(sample_noise(8, 0, 20, 4)), sampler.sample(20, seed=8), atol=1e-5)
+        assert torch.allclose(sampler(sampler.noise(20, seed=8)), sampler.sample(20, seed=8), atol=1e-5)
 
 
 def test_damaged_folders_are_data_errors(sampler, tmp_path):

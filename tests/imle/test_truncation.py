@@ -17,7 +17,7 @@ def ring():
     bridge = torch.stack([2 * torch.rand(20, generator=generator) - 1, torch.zeros(20)], 1)
     ring = torch.stack([angle.cos(), angle.sin()], 1) + 0.03 * torch.randn(280, 2, generator=generator)
     points = torch.cat([ring, bridge])
-    sampler = imle.IMLE(epochs=60, batch_size=50, noise_dim=4, width=64, depth=2, seed=0).fit(points)
+    sampler = imle.IMLE(epochs=60, batch_size=50, noise_dim=4, width=64, depth=2, seed=0, calibrate=False).fit(points)
     return sampler, points
 
 

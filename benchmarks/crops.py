@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")  # 300 to 512 pixels high, public domain or CC0
+# Public domain or CC0, 300 to 512 pixels high.
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 FOLDERS = {"64": (64, 64, 200, (0.35, 0.8)), "48x64": (48, 64, 200, (0.35, 0.8)), "256": (256, 256, 60, (0.75, 1.0))}
 COLOURS = 8
 

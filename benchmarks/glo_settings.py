@@ -23,6 +23,7 @@ VARIANTS = {
     "batch 128": {"batch_size": 128},
     "batch 64": {"batch_size": 64},
     "batch 32": {"batch_size": 32},
+    "batch 16": {"batch_size": 16},
     "batch 8": {"batch_size": 8},
     "batch 4": {"batch_size": 4},
     "latent step 0.01": {"latent_lr": 0.01},

@@ -146,6 +146,9 @@ def fit(
             same = {"images": images.fingerprint, "kept": targets.kept}
             checkpoints.commit(epoch * batches + batch, tensors, {**now, **same})
 
+    if saved is None and (settings.batch_size is None or settings.epochs is None):
+        say(f"{count:,} images in stage 1: {epochs:,} epochs in batches of {count // batches:,}")
+
     # The targets' features are computed once where they fit into memory; a resumed run keeps to what it began with.
     if facts["epoch"] < epochs:
         loss = make_loss().to(device)

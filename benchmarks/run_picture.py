@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--sample-rows", type=int, default=1)
     arguments = parser.parse_args()
     model, images = GLANN.from_pretrained(arguments.run), load(arguments.run / "images")
-    rows = torch.linspace(0, len(images) - 1, arguments.columns).long()
+    rows = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: arguments.columns]
     labels = images.class_rows()
     latents = load_file(arguments.run / "glo" / "latents.safetensors")["latents"]
     copies = model.decode(latents[rows], None if labels is None else labels[rows])

@@ -41,7 +41,7 @@ def milliseconds(parts: dict[str, Callable[[], Any]]) -> dict[str, float]:
 def measure(name: str, weights: Path | None, bf16: bool) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 3, 32, 32)).astype(np.uint8)
     images = ImageSet(pixels, [str(i) for i in range(COUNT)], None, "", 0)
-    settings = GLOSettings(epochs=1, latent_init="noise")
+    settings = GLOSettings(epochs=1, latent_init="noise", batch_size=64)
     loss = losses.build(name, size=(32, 32), channels=3, weights=weights)
     stamps = Stamps()
     glo.fit(images, settings, lambda: loss, bf16=bf16, watcher=stamps)

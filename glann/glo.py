@@ -4,6 +4,7 @@ Minimises Σᵢ ℓ(G(zᵢ), xᵢ) over the generator G and the latents zᵢ, �
 paper, with the unit sphere in place of the unit ball as in Hoshen et al. 2019 (arXiv 1812.08985, equation 3).
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from glann import generators
+from glann.augment import augmented
 from glann.latents import RowAdam, decayed, noise_latents, on_sphere, pca_latents
 from glann.targets import Targets
 from imle import checkpoint
+from imle.average import averaged
 from imle.checkpoint import Checkpoints
 from imle.console import Watcher
 from imle.errors import DivergedError, ResumeError
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from glann.settings import GLOSettings
 
 _SHUFFLE, _WEIGHTS = 2, 3  # keys of this stage's random streams
+# Where no batch size is given:
+_LARGEST_BATCH, _SMALLEST_BATCH = 64, 4  # images
+_LEAST_STEPS = 32  # an epoch
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class GLOResult:
     generator: nn.Module  # (B, d), with classes also (B,) -> (B, C, H, W) in [0, 1], on the CPU, eval mode
     latents: Tensor  # (N, d) float32 on the CPU, unit rows, in the order of the images
     losses: Tensor  # (N,) last seen distance between each image and its reconstruction
+    images: "ImageSet"  # N, what the latents are of: the images that came in, augmented
 
 
 def fit(
@@ -53,7 +60,7 @@ def fit(
     """Learn a generator and one latent for each image.
 
     Args:
-        images: N images, all of one size; the generator is told their classes where they have some.
+        images: N images before augmentation, of one size; the generator is told their classes where they have some.
         settings: sizes, rates and schedule of this stage.
         make_loss: gives a perceptual distance, for instance from `glann.losses.build`; called only if there is
             something left to train.
@@ -71,6 +78,7 @@ def fit(
         ResumeError: if the last checkpoint is of other images, or has trained for more epochs than are asked.
         DivergedError: if the loss is no longer finite; the last good checkpoint stays.
     """
+    images = augmented(images, settings.augment)
     count = len(images)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(seed, _WEIGHTS).initial_seed())
@@ -87,7 +95,8 @@ def fit(
     adam = torch.optim.Adam(generator.parameters(), lr=settings.lr, betas=betas, fused=True)
     labels = images.class_rows()
     labels = None if labels is None else labels.to(device)
-    batches = max(1, count // settings.batch_size)  # equal parts: none is dropped, none smaller than asked
+    size, epochs = batch_size(settings, count), epochs_for(settings, count)
+    batches = max(1, count // size)  # equal parts: none is dropped, none smaller than asked
 
     # Where to begin: from the images, or from the last checkpoint.
     facts: dict[str, Any] = {"epoch": 0, "batch": 0, "loss_sum": 0.0, "seconds": 0.0}
@@ -95,9 +104,11 @@ def fit(
     if saved is not None:
         facts = saved.facts
         if facts["images"] != images.fingerprint:
-            raise ResumeError("the checkpoint was trained on other images; --fresh starts over")
-        if facts["epoch"] > settings.epochs:
-            raise ResumeError(f"asked for glo.epochs = {settings.epochs}, but {facts['epoch']} are already trained")
+            raise ResumeError(
+                "the checkpoint was trained on other images or with another glo.augment; --fresh starts over"
+            )
+        if facts["epoch"] > epochs:
+            raise ResumeError(f"asked for glo.epochs = {epochs}, but {facts['epoch']} are already trained")
         start = torch.empty(count, settings.latent_dim)
     elif settings.latent_init == "pca":
         parts = torch.arange(count).split(1024)
@@ -105,12 +116,16 @@ def fit(
     else:
         start = noise_latents(count, settings.latent_dim, seed)
     latents = RowAdam(start.to(device), betas)
+    steps = facts["epoch"] * batches + facts["batch"]  # gradient steps so far
+    average = averaged(generator, settings.ema, lambda: steps)
     losses = torch.zeros(count, device=device)
     loss_sum = torch.tensor(facts["loss_sum"], device=device)
     if saved is not None:
         checkpoint.load_module("generator", generator, saved.tensors)
         checkpoint.load_optimizer("adam", adam, saved.tensors)
         latents.load("latents", saved.tensors)
+        if average is not None:
+            checkpoint.load_module("average", average, saved.tensors)
         losses.copy_(saved.tensors["losses"])
 
     def commit(epoch: int, batch: int, seconds: float) -> None:
@@ -125,17 +140,22 @@ def fit(
                 **latents.tensors("latents"),
                 "losses": losses,
             }
+            if average is not None:
+                tensors |= checkpoint.module_tensors("average", average)
             now = {"epoch": epoch, "batch": batch, "loss_sum": float(loss_sum), "seconds": seconds}
             same = {"images": images.fingerprint, "kept": targets.kept}
             checkpoints.commit(epoch * batches + batch, tensors, {**now, **same})
 
+    if saved is None and (settings.batch_size is None or settings.epochs is None):
+        say(f"{count:,} images in stage 1: {epochs:,} epochs in batches of {count // batches:,}")
+
     # The targets' features are computed once where they fit into memory; a resumed run keeps to what it began with.
-    if facts["epoch"] < settings.epochs:
+    if facts["epoch"] < epochs:
         loss = make_loss().to(device)
         targets = Targets(images, loss, device, bf16)
         if facts.get("kept", saved is None):
-            targets.keep(int(settings.cache_gib * 2**30), settings.batch_size, say)
-    for epoch in range(facts["epoch"], settings.epochs):
+            targets.keep(int(settings.cache_gib * 2**30), size, say)
+    for epoch in range(facts["epoch"], epochs):
         first = facts["batch"] if epoch == facts["epoch"] else 0
         earlier = facts["seconds"] if epoch == facts["epoch"] else 0.0
         started = time.monotonic()
@@ -143,8 +163,8 @@ def fit(
         done = sum(len(rows) for rows in order[:first])
         for batch, rows in enumerate(order[first:], start=first):
             # Both learning rates fall together over the training.
-            progress = (epoch + batch / batches) / settings.epochs
-            factor = decayed(settings.decay, progress, settings.epochs, settings.decay_epochs)
+            progress = (epoch + batch / batches) / epochs
+            factor = decayed(settings.decay, progress, epochs, settings.decay_epochs)
             for group in adam.param_groups:
                 group["lr"] = settings.lr * factor
 
@@ -163,25 +183,40 @@ def fit(
             adam.zero_grad(set_to_none=True)
             assert z.grad is not None
             latents.step(rows, z.grad, settings.latent_lr * factor)
+            steps += 1
+            if average is not None:
+                average.update_parameters(generator)
 
             losses[rows] = distances.detach().float()
             loss_sum += distances.detach().float().sum()
             done += len(rows)
             if watcher is not None:
-                watcher.step(epoch + 1, settings.epochs, done, count, distances.detach().mean())
+                watcher.step(epoch + 1, epochs, done, count, distances.detach().mean())
             if checkpoints is not None and batch + 1 < batches and checkpoints.due():
                 commit(epoch, batch + 1, earlier + time.monotonic() - started)
 
         _require_finite(loss_sum, epoch)
         if watcher is not None:
             seconds = earlier + time.monotonic() - started
-            row = {"epoch": epoch + 1, "loss": float(loss_sum) / count, "lr": settings.lr * factor}
+            row = {"epoch": epoch + 1, "epochs": epochs, "loss": float(loss_sum) / count, "lr": settings.lr * factor}
             watcher.epoch({**row, "seconds": seconds, "images_per_second": count / max(seconds, 1e-9)})
         loss_sum.zero_()
-        if checkpoints is not None and (epoch + 1 == settings.epochs or checkpoints.due()):
+        if checkpoints is not None and (epoch + 1 == epochs or checkpoints.due()):
             commit(epoch + 1, 0, 0.0)
 
-    return GLOResult(generator.cpu().eval(), on_sphere(latents.rows.cpu()), losses.cpu())
+    if average is not None:
+        generator = average.module
+    return GLOResult(generator.cpu().eval(), on_sphere(latents.rows.cpu()), losses.cpu(), images)
+
+
+def epochs_for(settings: "GLOSettings", count: int) -> int:
+    """Passes over ``count`` images: as asked, else as few as `min_epochs` and `min_images_seen` allow."""
+    return settings.epochs or max(settings.min_epochs, math.ceil(settings.min_images_seen / count))
+
+
+def batch_size(settings: "GLOSettings", count: int) -> int:
+    """Images in one step: as asked, else 64, and fewer of fewer than 2,048, so that few images are not few steps."""
+    return settings.batch_size or min(_LARGEST_BATCH, max(_SMALLEST_BATCH, count // _LEAST_STEPS))
 
 
 def _require_finite(total: Tensor, epoch: int) -> None:

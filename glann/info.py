@@ -204,9 +204,12 @@ def _describe_run(run: RunFiles) -> dict[str, str]:
         lines["source"] = str(record["source"])
     for position, stage in enumerate(run.stages, 1):
         loss = stage.series("loss")
-        asked = f" of {stage.settings['epochs']:,}" if isinstance(stage.settings.get("epochs"), int) else ""
+        epochs = stage.settings.get("epochs", stage.rows[-1].get("epochs") if stage.rows else None)
+        asked = f" of {epochs:,}" if isinstance(epochs, int) else ""
         last = f", last loss {loss[-1][1]:.4g}" if loss else ""
-        lines[f"stage {position}"] = f"{stage.name}: {stage.epochs_done:,}{asked} epochs{last}"
+        kind = stage.settings.get("augment", "none")
+        augmented = "" if kind == "none" else f", images augmented by {kind}"
+        lines[f"stage {position}"] = f"{stage.name}: {stage.epochs_done:,}{asked} epochs{augmented}{last}"
     lines["time"] = duration(run.seconds)
     for key in ("device", "precision", "seed"):
         if key in record:

@@ -224,7 +224,7 @@ def _worst(run: RunFiles) -> list[Worst]:
     try:
         learnt = safetensors.torch.load_file(found[-1])
         originals, model = images.load(run.folder / "images"), GLANN.from_pretrained(run.folder)
-        losses, latents = learnt["losses"], learnt["latents"]
+        losses, latents = (learnt[key][: len(originals)] for key in ("losses", "latents"))  # the rest is augmented
         if not len(losses) == len(latents) == len(originals):
             return []
         rows = losses.nan_to_num(nan=float("-inf")).topk(min(_WORST_SHOWN, len(losses))).indices

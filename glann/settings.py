@@ -15,14 +15,19 @@ from glann.registry import lookup
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _RESERVED = ("images", "model", "lock")  # what a run folder holds beside its stages
 
+Augment = Literal["none", "flip", "shift", "flip+shift"]
+
 
 class GLOSettings(BaseModel):
     """Settings of stage 1; what is not given has the default of this table."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: int = Field(60, ge=1, le=100_000, description="passes over the images")
-    batch_size: int = Field(64, ge=1, le=65_536, description="images in one step")
+    epochs: int | None = Field(None, ge=1, le=100_000, description="passes over the images; not given: by the next two")
+    min_epochs: int = Field(60, ge=1, le=100_000, description="passes at least, where epochs is not given")
+    min_images_seen: int = Field(20_000, ge=0, description="N times passes at least, where epochs is not given")
+    batch_size: int | None = Field(None, ge=1, le=65_536, description="images in one step; not given: 4 to 64, by N")
+    augment: Augment = Field("none", description="what else is learnt of each image: it mirrored, moved, or both")
     latent_dim: int = Field(64, ge=1, le=4096, description="dimension of a latent")
     latent_init: Literal["pca", "noise"] = Field("pca", description="where the latents start")
     loss: str = Field("auto", description="perceptual distance, by name")
@@ -34,6 +39,7 @@ class GLOSettings(BaseModel):
     latent_lr: float = Field(2e-2, gt=0, le=1, description="Adam step size of the latents, whose norm is 1")
     beta1: float = Field(0.9, ge=0, lt=1, description="decay of Adam's first moment")
     beta2: float = Field(0.99, ge=0, lt=1, description="decay of Adam's second moment")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the generator's averaged weights; 0 keeps the last ones")
     decay: Literal["cosine", "step"] = Field("cosine", description="how the step sizes fall over the training")
     decay_epochs: int = Field(50, ge=1, description="epochs between two halvings, with decay = step")
 
@@ -48,7 +54,7 @@ class IMLESettings(BaseModel):
     network: Literal["residual", "reference"] = Field("residual", description="noise -> latent network")
     width: int = Field(256, ge=1, description="hidden units")
     depth: int = Field(4, ge=1, description="blocks or hidden layers")
-    batch_size: int = Field(256, ge=1, description="latents in one gradient step")
+    batch_size: int | None = Field(None, ge=1, description="latents in one gradient step; not given: 4 to 256, by N")
     lr: float = Field(3e-3, gt=0, le=1, description="Adam step size at the start")
     pool: float = Field(2.0, gt=0, description="candidates in one matching, as a multiple of N")
     pool_size: int | None = Field(None, ge=1, description="candidates in one matching, absolute; goes before pool")

@@ -31,8 +31,9 @@ class Produced:
 
     generator: "nn.Module | None" = None  # (B, d), with classes also (B,) -> (B, C, H, W)
     generator_config: dict[str, Any] = field(default_factory=dict)
-    latents: "Tensor | None" = None  # (N, d), in the order of the images
+    latents: "Tensor | None" = None  # (N, d), in the order of the images; then the augmented ones
     losses: "Tensor | None" = None  # (N,) distance between image and reconstruction
+    labels: "Tensor | None" = None  # (N,) int64 class of each latent, among the sorted classes of the images
     sampler: "LatentSampler | None" = None  # noise -> latents
 
 
@@ -127,6 +128,7 @@ class GLOStage:
         import safetensors.torch
 
         from glann import glo
+        from glann.augment import Augmented
 
         images = context.images
         with _Watched(context, "images") as watcher:
@@ -152,15 +154,19 @@ class GLOStage:
         if images.labels:
             counts = Counter(images.labels)
             config |= {"classes": images.classes, "class_counts": [counts[name] for name in images.classes]}
-        # For `imle fit`, and for whoever wants to look up an image's latent: row k is row k of images/manifest.csv.
+        # For `imle fit`, and for whoever wants to look up an image's latent: row k is row k of images/manifest.csv,
+        # and what augmentation adds comes after them.
         vectors = {"latents": result.latents, "losses": result.losses}
-        labels = images.class_rows()
+        labels = result.images.class_rows()
         if labels is not None:
             vectors["labels"] = labels
+        if isinstance(result.images, Augmented):
+            vectors |= result.images.tensors()
         write_atomically(context.folder / "latents.safetensors", safetensors.torch.save(vectors))
         return replace(
-            produced, generator=result.generator, generator_config=config, latents=result.latents, losses=result.losses
-        )
+            produced, generator=result.generator, generator_config=config, latents=result.latents,
+            losses=result.losses, labels=labels,
+        )  # fmt: skip
 
 
 class IMLEStage:
@@ -191,7 +197,7 @@ class IMLEStage:
         with _Watched(context, "latents") as watcher:
             sampler = _estimator(settings, context.seed).fit(
                 produced.latents,
-                condition=context.images.class_rows(),
+                condition=context.images.class_rows() if produced.labels is None else produced.labels,
                 checkpoints=checkpoints,
                 watcher=watcher,
                 device=context.device,

@@ -46,7 +46,9 @@ def main() -> None:
 @click.option("--network", type=click.Choice(NETWORKS), default=DEFAULT.network, help="Which network.")
 @click.option("--width", type=int, default=DEFAULT.width, help="Hidden units.")
 @click.option("--depth", type=int, default=DEFAULT.depth, help="Residual blocks or hidden layers.")
-@click.option("--batch-size", type=int, default=DEFAULT.batch_size, help="Examples a gradient step.")
+@click.option(
+    "--batch-size", type=int, show_default="256, fewer where examples are few", help="Examples a gradient step."
+)  # fmt: skip
 @click.option("--lr", type=float, default=DEFAULT.lr, help="Learning rate at the start.")
 @click.option("--pool", type=float, default=DEFAULT.pool, help="Candidates a round, times N.")
 @click.option("--pool-size", type=int, help="Candidates a round; takes the place of --pool.")

@@ -54,7 +54,7 @@ def fit(
         state.restore(checkpoints)
 
     everyone = torch.arange(examples.n, device=examples.device)
-    steps = math.ceil(examples.n / settings.batch_size)  # minibatches an epoch
+    steps = math.ceil(examples.n / settings.batch_for(examples.n))  # minibatches an epoch
     clock = Stopwatch(examples.device)
     matcher = Matcher(
         settings, Generator(sampler, points.map, examples.device, settings.seed, clock), points, conditions

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 NETWORKS = ("residual", "reference")
 METHODS = ("auto", "exact", "torch", "refine", "ivf")  # no hnsw: its index depends on the timing of threads
+# Where no batch size is given:
+LARGEST_BATCH, SMALLEST_BATCH = 256, 4  # examples
+LEAST_STEPS = 8  # an epoch
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class IMLE:
             `IMLE.reference`), or a callable ``(noise_dim, dim, width, depth, condition) -> nn.Module``.
         width: hidden units, ≥ 1.
         depth: residual blocks or hidden layers, ≥ 1.
-        batch_size: examples a gradient step, ≥ 1.
+        batch_size: examples a gradient step, ≥ 1. None takes 256, and fewer where there are fewer than 2,048 examples:
+            an eighth of them, but at least 4, so that few examples are not few steps.
         lr: Adam's learning rate at the start, > 0; a cosine takes it to zero over all epochs.
         pool: candidates a round as a multiple of the number of examples, > 0.
         pool_size: candidates a round, ≥ 1; takes the place of ``pool``.
@@ -61,7 +65,7 @@ class IMLE:
     network: "str | Callable[..., nn.Module]" = "residual"
     width: int = 256
     depth: int = 4
-    batch_size: int = 256
+    batch_size: int | None = None
     lr: float = 3e-3
     pool: float = 2.0
     pool_size: int | None = None
@@ -75,8 +79,10 @@ class IMLE:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "noise_dim", "width", "depth", "batch_size"):
+        for name in ("epochs", "noise_dim", "width", "depth"):
             check_integer(name, getattr(self, name), 1)
+        if self.batch_size is not None:
+            check_integer("batch_size", self.batch_size, 1)
         check_integer("seed", self.seed, 0)
         if self.pool_size is not None:
             check_integer("pool_size", self.pool_size, 1)
@@ -159,6 +165,10 @@ class IMLE:
             self, x, condition=condition, weights=weights, model=model, features=features, loss=loss,
             checkpoints=checkpoints, watcher=watcher, device=device,
         )  # fmt: skip
+
+    def batch_for(self, n: int) -> int:
+        """How many of ``n`` examples a gradient step takes."""
+        return self.batch_size or min(LARGEST_BATCH, max(SMALLEST_BATCH, n // LEAST_STEPS))
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-able values; a callable network appears by its name."""

@@ -47,7 +47,7 @@ def make_sampler(
         return LatentSampler(facts, model)
     if len(examples.shape) != 1:
         raise DataError(f"examples: expected (N, d), or a model= of their own, received (N, {examples.shape})")
-    if settings.network == "reference" and (examples.n < 2 or settings.batch_size < 2):
+    if settings.network == "reference" and min(examples.n, settings.batch_for(examples.n)) < 2:
         raise DataError("network reference: expected at least 2 examples a batch, because batch norm needs them")
     name = settings.network if isinstance(settings.network, str) else "custom"
     facts["network"] = {"name": name, "width": settings.width, "depth": settings.depth}

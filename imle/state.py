@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from imle.assignment import Assignment
+from imle.average import averaged
 from imle.checkpoint import (
     Checkpoints,
     load_module,
@@ -33,9 +33,7 @@ class TrainingState:
     def __init__(self, settings: IMLE, network: nn.Module, n: int, device: torch.device, identity: dict[str, Any]):
         self.settings, self.network, self.identity = settings, network, identity
         self.optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, fused=True)
-        self.average = (
-            AveragedModel(network, multi_avg_fn=self._move_average, use_buffers=True) if settings.ema else None
-        )
+        self.average = averaged(network, settings.ema, lambda: self.step)
         self.assignment = Assignment.empty(n, settings.noise_dim, device)
         self.epoch = 1  # the one that is under way
         self.batch = 0  # minibatches of it that are done
@@ -54,14 +52,6 @@ class TrainingState:
         self.step += 1
         if self.average is not None:
             self.average.update_parameters(self.network)
-
-    @torch.no_grad()
-    def _move_average(self, averaged: Any, current: Any, count: Any) -> None:
-        """One step of the moving average, with decay min(ema, (1 + t) / (10 + t)): short fits forget their start."""
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - min(self.settings.ema, (1 + self.step) / (10 + self.step)))
-        else:  # counters of batch norm
-            torch._foreach_copy_(averaged, current)
 
     def finish(self) -> None:
         """Give the network its averaged weights."""

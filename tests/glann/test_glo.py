@@ -58,10 +58,18 @@ def test_the_distance_falls_and_the_latents_stay_on_the_sphere(images):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])  # 2 batches an epoch
-@pytest.mark.parametrize("generator", ["residual", "reference"])
-def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(images, tmp_path, steps, generator):
+@pytest.mark.parametrize(
+    ("generator", "more"),
+    [
+        ("residual", {}),
+        ("reference", {}),
+        ("reference", {"ema": 0.9}),  # with buffers
+        ("residual", {"augment": "flip", "batch_size": 32, "ema": 0.9}),
+    ],
+)
+def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(images, tmp_path, steps, generator, more):
     options = {"width": 4} if generator == "residual" else {}
-    settings = SETTINGS.model_copy(update={"generator": generator, "generator_options": options})
+    settings = SETTINGS.model_copy(update={"generator": generator, "generator_options": options, **more})
     whole = fit(images, settings)
     with pytest.raises(Stop):
         fit(images, settings, checkpoints=Checkpoints(tmp_path, every_seconds=0), watcher=StopAfter(steps))
@@ -83,6 +91,45 @@ def test_a_finished_run_only_loads_and_more_epochs_go_on(images, tmp_path):
     assert not torch.equal(first.latents, fit(images, longer, checkpoints=Checkpoints(tmp_path)).latents)
     with pytest.raises(ResumeError, match=r"glo.epochs = 2.*4 are already"):
         fit(images, SETTINGS.model_copy(update={"epochs": 2}), checkpoints=Checkpoints(tmp_path))
+
+
+def test_the_average_is_that_of_the_weights_after_each_step(images):
+    weights = []
+
+    class Look(StopAfter):
+        def step(self, *progress):
+            weights.append({k: v.clone() for k, v in generator[0].named_parameters()})
+
+    generator = []
+    build = glo.generators.build
+
+    def caught(*arguments, **options):
+        generator.append(build(*arguments, **options))
+        return generator[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(glo.generators, "build", caught)
+        averaged = fit(images, SETTINGS.model_copy(update={"ema": 0.5}), watcher=Look(99))
+    assert len(weights) == 6
+    for name, value in averaged.generator.named_parameters():
+        expected = weights[0][name]
+        for t, now in enumerate(weights[1:], start=2):
+            expected = expected.lerp(now[name], 1 - min(0.5, (1 + t) / (10 + t)))
+        torch.testing.assert_close(value.detach(), expected)
+        assert not torch.equal(value, weights[-1][name])
+    last = fit(images)
+    assert torch.equal(averaged.latents, last.latents)  # the average teaches nobody
+    assert torch.equal(last.generator.out.weight, weights[-1]["out.weight"])
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "epochs"), [(4, 4, 500), (100, 4, 20), (1000, 31, 5), (2048, 64, 5), (50_000, 64, 5)]
+)
+def test_few_images_have_smaller_batches_and_more_passes_unless_asked(count, size, epochs):
+    few = GLOSettings(min_epochs=5, min_images_seen=2000)
+    assert (glo.batch_size(few, count), glo.epochs_for(few, count)) == (size, epochs)
+    asked = GLOSettings(epochs=3, batch_size=48)
+    assert (glo.batch_size(asked, count), glo.epochs_for(asked, count)) == (48, 3)
 
 
 def test_seeds_differ_and_repeat(images):

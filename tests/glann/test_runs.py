@@ -81,4 +81,5 @@ def test_differences_name_each_setting_and_allow_more_epochs():
         "glo.epochs was 5, asked 4",
         "seed was 0, asked 1",
     ]
+    assert differences({"seed": 0, "glo": {"lr": 0.1}}, old) == []  # begun without, that is with as many as were right
     assert differences(old, {"seed": 0}) == ["glo was {'epochs': 5, 'lr': 0.1}, asked None"]

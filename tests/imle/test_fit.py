@@ -296,3 +296,11 @@ def test_pools_too_small(ring):
 def test_the_sampler_refuses_reference_with_one_example():
     with pytest.raises(DataError, match="batch norm"):
         imle.IMLE.reference(epochs=1).fit(torch.ones(1, 3))
+
+
+@pytest.mark.parametrize(("n", "size"), [(4, 4), (100, 12), (1000, 125), (2048, 256), (50_000, 256)])
+def test_few_examples_have_smaller_batches_unless_asked(n, size):
+    assert imle.IMLE().batch_for(n) == size
+    assert imle.IMLE(batch_size=300).batch_for(n) == 300
+    with pytest.raises(ValueError, match="batch_size"):
+        imle.IMLE(batch_size=0)

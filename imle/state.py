@@ -1,7 +1,9 @@
 """Everything that a fit must remember to end as if it had never been interrupted."""
 
+import contextlib
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,6 +19,9 @@ from imle.checkpoint import (
 )
 from imle.errors import DivergedError, ResumeError
 from imle.settings import IMLE
+
+if TYPE_CHECKING:
+    from imle.sampler import LatentSampler
 
 
 class TrainingState:
@@ -62,6 +67,17 @@ class TrainingState:
             torch._foreach_lerp_(averaged, current, 1 - min(self.settings.ema, (1 + self.step) / (10 + self.step)))
         else:  # counters of batch norm
             torch._foreach_copy_(averaged, current)
+
+    @contextlib.contextmanager
+    def averaged(self, sampler: "LatentSampler") -> Iterator[None]:
+        """Lend the sampler the averaged weights, in eval mode."""
+        if self.average is not None:
+            sampler.network = self.average.module
+        try:
+            sampler.eval()
+            yield
+        finally:
+            sampler.network = self.network
 
     def finish(self) -> None:
         """Give the network its averaged weights."""

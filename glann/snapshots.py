@@ -73,7 +73,7 @@ class Snapshots:
         """
         try:
             with Image.open(self.path(epoch), formats=["PNG"]) as picture:
-                pixels = np.atleast_3d(np.asarray(picture))  # (H, n·W, C)
+                pixels = np.atleast_3d(np.array(picture))  # (H, n·W, C)
         except (OSError, ValueError, SyntaxError):  # Pillow calls a damaged PNG a SyntaxError
             return None
         if pixels.shape[1] % self.width:

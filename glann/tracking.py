@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Tracked = Literal["tensorboard"]
 _EVENTS = "events.out.tfevents.*"  # TensorBoard's own name for its files
+_COLUMNS = 4  # of images in a picture
 
 
 def require(track: str | None) -> None:
@@ -111,5 +112,5 @@ class TensorBoard:
 
         from glann import pictures
 
-        sheet = np.asarray(pictures.grid(images).convert("RGB"))[None]
+        sheet = np.asarray(pictures.grid(images, columns=_COLUMNS).convert("RGB"))[None]
         self._tracker.log_images({f"{self._folder.name}/{self._what}": sheet}, step=epoch, dataformats="NHWC")

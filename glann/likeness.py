@@ -37,6 +37,11 @@ class Likeness:
     to_other: float  # median distance between a training image and the nearest other one
 
     @property
+    def to_training(self) -> float:
+        """Median distance between a new image and the nearest training image."""
+        return float(self.distances[:, 0].median())
+
+    @property
     def copies(self) -> int:
         """New images that are as near to a training image as half of all reconstructions are to theirs."""
         return int((self.distances[:, 0] <= self.to_copy).sum())

@@ -125,7 +125,7 @@ def histogram(title: str, note: str, unit: str, samples: Mapping[str, Sequence[f
         dots = [(0.0, 0.0), *((k + 0.5, height) for k, height in enumerate(heights)), (float(_BINS), 0.0)]
         return "M" + "L".join(f"{x / _BINS * SIDE:.0f} {(1 - height / top) * SIDE:.0f}" for x, height in dots)
 
-    medians = {label: figure(values[len(values) // 2]) for label, values in groups.items()}
+    medians = {label: figure(values[(len(values) - 1) // 2]) for label, values in groups.items()}
     return Chart(
         title=title,
         note=note,

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from glann.images import ImageSet
 
 _WORST = 12  # images with the largest distance to their reconstruction
-_FARTHEST = 8  # images that are farthest from any sample
-_COPIES = 8  # new images beside the training images that they are most like
+_FARTHEST = 12  # images that are farthest from any sample
+_COPIES = 6  # new images beside the training images that they are most like
 _FRAMES, _WAYS = 8, 6  # of the picture of interpolations
 
 

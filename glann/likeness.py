@@ -42,6 +42,11 @@ class Likeness:
         return float(self.distances[:, 0].median())
 
     @property
+    def telling(self) -> bool:
+        """Whether images are nearer to their reconstructions than to each other; else no copy can be told."""
+        return self.to_copy < self.to_other
+
+    @property
     def copies(self) -> int:
         """New images that are as near to a training image as half of all reconstructions are to theirs."""
         return int((self.distances[:, 0] <= self.to_copy).sum())

@@ -262,4 +262,3 @@ def _fingerprint(latents: "Tensor") -> dict[str, Any]:
     import hashlib
 
     return {"shape": list(latents.shape), "sha256": hashlib.sha256(latents.numpy().tobytes()).hexdigest()}
-

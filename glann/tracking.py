@@ -1,5 +1,6 @@
 """A training in TensorBoard: the rows of metrics.jsonl as curves, the snapshots as pictures."""
 
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
@@ -89,9 +90,12 @@ class TensorBoard:
         """A new file with everything up to epoch ``last``."""
         from accelerate.tracking import TensorBoardTracker
 
+        # A TensorBoard that is open forgets what it had read, from step 0, but would stay for ever at a file that is gone.
         for old in self._folder.glob(_EVENTS):
-            old.unlink()
-        # A TensorBoard that is open already forgets what it had read, from step 0.
+            if old.stat().st_size:
+                os.truncate(old, 0)
+            else:
+                old.unlink()
         self._tracker = TensorBoardTracker(self._folder.name, self._folder.parent, purge_step=0)
         self._tracker.start()
         for row in self._journal.rows():

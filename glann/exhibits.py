@@ -163,8 +163,6 @@ def reach(of: Trained) -> tuple[coverage.Coverage, Chart | None, list[Exhibit]] 
 
 def sheet(path: Path, size: Sequence[int]) -> Picture | None:
     """A grid that `glann fit` wrote; None where it is missing or damaged, or nobody knows the size of its images."""
-    from glann import embedded
-
     return read(path, (size[0], size[1])) if len(size) == 2 else None
 
 

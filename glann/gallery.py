@@ -56,5 +56,5 @@ def way(model: "GLANN", first: int, last: int, frames: int, label: int | None = 
     Returns:
         (frames, C, H, W) in [0, 1].
     """
-    ends = [sample_noise(_SEED, k, 1, model.sampler.noise_dim)[0] for k in (first, last)]
-    return model.decode(model.sampler.interpolate(*ends, frames, label), label)
+    start, end = (sample_noise(_SEED, k, 1, model.sampler.noise_dim)[0] for k in (first, last))
+    return model.decode(model.sampler.interpolate(start, end, frames, label), label)

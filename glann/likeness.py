@@ -57,8 +57,8 @@ def measure(
 ) -> Likeness:
     """Find the training images that new images are most like.
 
-    The distance is that of the run where it can be had without a download. It is measured to 16 candidates: the 8 nearest
-    by composition, among all images shrunken to at most 16 pixels, and the 8 nearest by latent.
+    The distance is that of the run where it can be had without a download. It is measured to 16 candidates: the 8
+    nearest by composition, among all images shrunken to at most 16 pixels, and the 8 nearest by latent.
 
     Args:
         model: a trained model.

@@ -90,7 +90,7 @@ class TensorBoard:
         """A new file with everything up to epoch ``last``."""
         from accelerate.tracking import TensorBoardTracker
 
-        # A TensorBoard that is open forgets what it had read, from step 0, but would stay for ever at a file that is gone.
+        # A TensorBoard that is open then forgets what it had read, but it would stay for ever at a file that is gone.
         for old in self._folder.glob(_EVENTS):
             if old.stat().st_size:
                 os.truncate(old, 0)

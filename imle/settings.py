@@ -142,8 +142,8 @@ class IMLE:
                 so that always answering the mean would score 1.
             checkpoints: where training states are kept.
             watcher: is told of every minibatch and every epoch.
-            preview: is given, after every epoch, its number and the sampler as it would be if the fit ended there, but for
-                the calibration, which only the last one has. It may draw samples, and must not change or keep it.
+            preview: is given, after every epoch, its number and the sampler as it would be if the fit ended there, but
+                for the calibration, which only the last one has. It may draw samples, and must not change or keep it.
             device: where the network trains, for instance ``cpu`` or ``cuda``.
 
         Returns:

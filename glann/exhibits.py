@@ -73,7 +73,8 @@ def trained(run: RunFiles) -> Trained | None:
     try:
         learnt, known = safetensors.torch.load_file(found[-1]), images.load(run.folder / "images")
         latents, losses = learnt["latents"].float(), learnt.get("losses", torch.empty(0)).float()
-        if latents.shape == (len(known), model.latent_dim) and (known.height, known.width) == model.size:
+        fits = latents.shape == (len(known), model.latent_dim) and (known.height, known.width) == model.size
+        if fits and torch.isfinite(latents).all():
             return Trained(run, model, known, latents, losses if len(losses) == len(known) else torch.empty(0))
     except (IndexError, KeyError, OSError, ValueError, SafetensorError, Failure):  # an unfinished run, or a damaged one
         pass

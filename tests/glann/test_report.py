@@ -224,6 +224,13 @@ def test_what_is_missing_or_damaged_leaves_its_section_out(run, missing, gone, d
     assert PICTURED - set(read(run).headings) == gone
 
 
+def test_latents_that_are_no_numbers_are_not_drawn(run):
+    learnt = safetensors.torch.load_file(run / "glo" / "latents.safetensors")
+    learnt["latents"][3, 2] = math.nan
+    safetensors.torch.save_file(learnt, run / "glo" / "latents.safetensors")
+    assert PICTURED - set(read(run).headings) == LEARNT
+
+
 def test_without_samples_or_metrics_the_rest_stands(run):
     (run / "samples.png").unlink()
     (run / "glo" / "metrics.jsonl").unlink()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 SIDE = 1000  # both sides of the drawing in units of its own; the page stretches it
 _BUCKETS = 150  # two points each are kept of a longer curve: more than a screen shows
+_BINS = 40  # of a histogram
 _LOG_RATIO = 10  # of the largest to the smallest value, from which a logarithmic axis shows more
 
 Point = tuple[float, float]
@@ -30,7 +31,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over the epochs with their axes."""
+    """Curves over the epochs, or over what is counted, with their axes."""
 
     title: str
     note: str
@@ -38,6 +39,7 @@ class Chart:
     x: list[Tick]
     y: list[Tick]
     spoken: str  # for who cannot see it
+    unit: str = "epoch"  # of the horizontal axis
 
 
 def chart(title: str, note: str, series: Mapping[str, Sequence[Point]], percent: bool = False) -> Chart | None:
@@ -91,6 +93,47 @@ def chart(title: str, note: str, series: Mapping[str, Sequence[Point]], percent:
         x=[Tick(100 * across(mark), figure(mark)) for mark in linear_ticks(first, last, 5, smallest=1.0)],
         y=[Tick(100 * up(mark), text(mark)) for mark in marks],
         spoken=f"{title}, epochs {first:.0f} to {last:.0f}: {', '.join(ends)}",
+    )
+
+
+def histogram(title: str, note: str, unit: str, samples: Mapping[str, Sequence[float]]) -> Chart | None:
+    """Lay out how often values occur, each group as a curve over the middle of 40 equal bins.
+
+    Args:
+        title: what is shown.
+        note: what it means, in a sentence without a full stop.
+        unit: of the values.
+        samples: label -> finite values; empty groups are left out.
+
+    Returns:
+        The chart, or None where no group has a value.
+    """
+    groups = {label: sorted(values) for label, values in samples.items() if values}
+    if not groups:
+        return None
+    low, high = min(v[0] for v in groups.values()), max(v[-1] for v in groups.values())
+    width = (high - low) / _BINS or 1.0
+    shares = {}
+    for label, values in groups.items():
+        counts = [0] * _BINS
+        for value in values:
+            counts[min(int((value - low) / width), _BINS - 1)] += 1
+        shares[label] = [count / len(values) for count in counts]
+    top = 1.05 * max(map(max, shares.values()))
+
+    def path(heights: Sequence[float]) -> str:
+        dots = [(0.0, 0.0), *((k + 0.5, height) for k, height in enumerate(heights)), (float(_BINS), 0.0)]
+        return "M" + "L".join(f"{x / _BINS * SIDE:.0f} {(1 - height / top) * SIDE:.0f}" for x, height in dots)
+
+    medians = {label: figure(values[(len(values) - 1) // 2]) for label, values in groups.items()}
+    return Chart(
+        title=title,
+        note=note,
+        lines=[Line(label, path(heights), f"median {medians[label]}") for label, heights in shares.items()],
+        x=[Tick(100 * (mark - low) / (width * _BINS), figure(mark)) for mark in linear_ticks(low, high, 5)],
+        y=[Tick(100 * mark / top, f"{mark:.0%}") for mark in linear_ticks(0.0, top, 4, smallest=0.01)],
+        spoken=f"{title}: {', '.join(f'{label}, median {median}' for label, median in medians.items())}",
+        unit=unit,
     )
 
 

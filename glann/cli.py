@@ -67,6 +67,9 @@ def main() -> None:
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
 @click.option("--on-bad-image", type=click.Choice(["skip", "error"]), default="skip", show_default=True,
               help="Leave a damaged file out, or stop.")  # fmt: skip
+@click.option(
+    "--track", type=click.Choice(["tensorboard"]), help="Also write what TensorBoard shows; see docs/report.md."
+)
 @click.option("--fresh", is_flag=True, help="Empty the run folder first.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings and write nothing.")
 def fit(images: Path, out: Path | None, dry_run: bool, labels: bool, labels_file: Path | None, **options: Any) -> None:

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from glann import pictures
+from imle.noise import sample_noise
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
     from glann.model import GLANN
 
@@ -39,3 +41,20 @@ def class_rows(model: "GLANN", count: int = 12) -> list[tuple[str, "Image"]]:
         (name, pictures.grid(model.sample(count, seed=_SEED, label=name), columns=count))
         for name in model.classes[:_CLASSES]
     ]
+
+
+def way(model: "GLANN", first: int, last: int, frames: int, label: int | None = None) -> "Tensor":
+    """From one sample of seed 0 to another, along a great circle of noise.
+
+    Args:
+        model: a trained model.
+        first: number of the sample to begin at, ≥ 0.
+        last: number of the sample to end at.
+        frames: images, both ends included, ≥ 2.
+        label: for a model with classes, that of all frames.
+
+    Returns:
+        (frames, C, H, W) in [0, 1].
+    """
+    start, end = (sample_noise(_SEED, k, 1, model.sampler.noise_dim)[0] for k in (first, last))
+    return model.decode(model.sampler.interpolate(start, end, frames, label), label)

@@ -55,6 +55,7 @@ def fit(
     bf16: bool = False,
     checkpoints: Checkpoints | None = None,
     watcher: Watcher | None = None,
+    preview: Callable[[int, nn.Module, Tensor], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> GLOResult:
     """Learn a generator and one latent for each image.
@@ -69,6 +70,8 @@ def fit(
         bf16: run the networks in bfloat16, that of the distance too; weights, latents and losses stay float32.
         checkpoints: where to commit, and to go on from. Committed at least once a minute and at the end.
         watcher: is told of every step and epoch.
+        preview: is given, after every epoch, its number, the generator in eval mode and the (N, d) latents, both on
+            ``device``. It may draw, without gradient, and must not change or keep them.
         say: is given lines for a person.
 
     Returns:
@@ -200,6 +203,10 @@ def fit(
             seconds = earlier + time.monotonic() - started
             row = {"epoch": epoch + 1, "epochs": epochs, "loss": float(loss_sum) / count, "lr": settings.lr * factor}
             watcher.epoch({**row, "seconds": seconds, "images_per_second": count / max(seconds, 1e-9)})
+        if preview is not None:
+            with torch.no_grad():
+                preview(epoch + 1, (generator if average is None else average.module).eval(), latents.rows)
+            generator.train()
         loss_sum.zero_()
         if checkpoints is not None and (epoch + 1 == epochs or checkpoints.due()):
             commit(epoch + 1, 0, 0.0)

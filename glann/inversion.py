@@ -55,7 +55,7 @@ class Inverter:
         self.model = model
         self.device = next(model.generator.parameters()).device
         stages = read_run(model.run).stages if model.run is not None else []
-        self.loss_name, self.loss = _distance(model, stages)
+        self.loss_name, self.loss = distance_of(model, stages)
         self.loss.to(self.device)
         sources = [_samples(model), _training_latents(model, stages)]
         self.candidates = torch.cat([z for z, _ in sources])
@@ -134,6 +134,26 @@ def check(model: "GLANN", images: Tensor) -> None:
         raise ValueError(f"expected {expected}, received values from {low:g} to {high:g}")
 
 
+def distance_of(model: "GLANN", stages: "Sequence[StageFiles]") -> tuple[str, "PerceptualDistance"]:
+    """The distance that a model was trained with, or one that needs nothing from outside.
+
+    Args:
+        model: for the size of its images.
+        stages: of its run; empty for an exported model.
+
+    Returns:
+        The name of the distance, and the distance, on the CPU.
+    """
+    asked = [stage.settings for stage in reversed(stages) if "loss" in stage.settings]
+    for settings in [*asked[:1], {"loss": losses.OFFLINE}]:
+        name, weights = str(settings["loss"]), settings.get("loss_weights")
+        try:
+            return name, losses.build(name, size=model.size, channels=model.channels, weights=weights)
+        except ValueError:  # weights that are no longer there, or a loss of a package that is not installed here
+            continue
+    raise AssertionError("the offline distance needs nothing")
+
+
 def _thumbnails(images: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, C·h·w) with h, w ≤ 16: enough to rank candidates by composition."""
     return shrunken(visible(images)).flatten(1)
@@ -171,15 +191,3 @@ def _training_latents(model: "GLANN", stages: "Sequence[StageFiles]") -> tuple[T
 
 def _most(model: "GLANN") -> int:
     return max(SHORTLIST, _PIXELS // math.prod(model.size))
-
-
-def _distance(model: "GLANN", stages: "Sequence[StageFiles]") -> tuple[str, "PerceptualDistance"]:
-    """The name and the distance that the model was trained with, or what needs nothing from outside."""
-    asked = [stage.settings for stage in reversed(stages) if "loss" in stage.settings]
-    for settings in [*asked[:1], {"loss": losses.OFFLINE}]:
-        name, weights = str(settings["loss"]), settings.get("loss_weights")
-        try:
-            return name, losses.build(name, size=model.size, channels=model.channels, weights=weights)
-        except ValueError:  # weights that are no longer there, or a loss of a package that is not installed here
-            continue
-    raise AssertionError("the offline distance needs nothing")

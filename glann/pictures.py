@@ -1,6 +1,7 @@
 """Images to files: single ones, grids, animations, and originals above what a model made of them."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 _MARK = "glann"  # in the PNGs that this package writes, so that it overwrites no others
-_GAP = 2  # pixels between two pictures of a grid
+GAP = 2  # pixels between two pictures of a grid
 _SHORT_SIDE = 64  # pixels; smaller images are enlarged by whole factors, so that a person sees them
 _ANIMATED_SIDE = 128  # pixels; the same for animations, which are looked at one frame at a time
 _FRAME_MS = 60  # how long a frame of an animation is shown
@@ -42,17 +43,23 @@ def grid(images: Tensor, columns: int | None = None) -> Image.Image:
     n, channels, h, w = images.shape
     columns = min(columns or math.ceil(math.sqrt(n)), n)
     rows = -(-n // columns)
+    h, w = cell_size((h, w))
     images = _enlarged(images, _SHORT_SIDE)
-    h, w = images.shape[2:]
     if channels == 4:
         y, x = torch.meshgrid(torch.arange(h) // _CHECKER, torch.arange(w) // _CHECKER, indexing="ij")
         board = 0.6 + 0.2 * ((x + y) % 2)
         images = images[:, :3] * images[:, 3:] + board * (1 - images[:, 3:])
-    sheet = torch.ones(images.shape[1], rows * (h + _GAP) - _GAP, columns * (w + _GAP) - _GAP)
+    sheet = torch.ones(images.shape[1], rows * (h + GAP) - GAP, columns * (w + GAP) - GAP)
     for i, image in enumerate(images):
-        top, left = (i // columns) * (h + _GAP), (i % columns) * (w + _GAP)
+        top, left = (i // columns) * (h + GAP), (i % columns) * (w + GAP)
         sheet[:, top : top + h, left : left + w] = image
     return to_pil(sheet)
+
+
+def cell_size(size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) in pixels that an image of a size takes in a `grid`, without the gap to the next one."""
+    factor = _factor(size, _SHORT_SIDE)
+    return size[0] * factor, size[1] * factor
 
 
 def pairs(originals: Tensor, copies: Tensor, columns: int = 8) -> Image.Image:
@@ -101,8 +108,12 @@ def _save(picture: Image.Image, path: Path, **options: Any) -> None:
 
 def _enlarged(images: Tensor, side: int) -> Tensor:
     """(N, C, H, W) with pixels repeated a whole number of times, until the short side is about ``side``."""
-    factor = max(1, round(side / min(images.shape[2:])))
+    factor = _factor(images.shape[2:], side)
     return images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+
+
+def _factor(size: Sequence[int], side: int) -> int:
+    return max(1, round(side / min(size)))
 
 
 def is_ours(path: Path) -> bool:

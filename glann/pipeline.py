@@ -12,6 +12,7 @@ from glann.memory import keep_freed_buffers
 from glann.registry import lookup
 from glann.runs import FRESH, RECORD, Run, differences, versions
 from glann.settings import Pipeline, check_pipeline, load_pipeline
+from glann.tracking import Tracked, require
 from imle.checkpoint import graceful_stop
 from imle.checks import check_device
 from imle.errors import DataError, Failure, ResumeError, SettingsError
@@ -34,6 +35,7 @@ class Request:
     precision: str = "auto"
     on_bad_image: Literal["skip", "error"] = "skip"
     labels: bool | Path = False  # True: the class of an image is its first folder; a path: a file says it
+    track: Tracked | None = None  # what is told how the training goes on, beside metrics.jsonl
     fresh: bool = False
     command: str = ""
 
@@ -62,6 +64,7 @@ def plan(request: Request, record: Mapping[str, Any] | None) -> tuple[Pipeline, 
 
 
 def _plan(request: Request, record: Mapping[str, Any] | None) -> tuple[Pipeline, dict[str, Any], list[str]]:
+    require(request.track)
     tables = load_pipeline(request.pipeline or "glann")
     if record is not None and request.pipeline is None:
         tables = {"description": record["description"], "stages": record["stages"]}
@@ -184,6 +187,7 @@ def fit(request: Request, say: Callable[[str], None]) -> None:
                     device=new["device"],
                     bf16=new["precision"] == "bf16",
                     say=say,
+                    track=request.track,
                 )
                 produced = lookup_stage(spec.use).run(spec.settings, context, produced)
 

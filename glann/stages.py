@@ -12,17 +12,16 @@ from pydantic import BaseModel
 from glann.settings import GLOSettings, IMLESettings
 from imle.atomic import write_atomically
 from imle.checkpoint import Checkpoints
-from imle.console import Display
 from imle.errors import DataError, SettingsError
-from imle.journal import Journal
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from glann.images import ImageSet
     from glann.losses.distance import PerceptualDistance
+    from glann.tracking import Tracked
+    from glann.watch import Watched
     from imle import LatentSampler
-    from imle.console import Watcher
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,13 @@ class Context:
     device: str
     bf16: bool
     say: Callable[[str], None]
+    track: "Tracked | None" = None  # what else is told how the training goes on
+
+    def watched(self, unit: str, what: str, epochs: int) -> "Watched":
+        """Who is told how this stage goes on, and keeps it; see `glann.watch.Watched`."""
+        from glann.watch import Watched
+
+        return Watched(self.folder, self.title, unit, what, self.images.width, epochs, self.track)
 
 
 class Stage(Protocol):
@@ -127,11 +133,21 @@ class GLOStage:
         """See `Stage.run`."""
         import safetensors.torch
 
-        from glann import glo
-        from glann.augment import Augmented
+        from glann import glo, snapshots
+        from glann.augment import Augmented, augmented
 
-        images = context.images
-        with _Watched(context, "images") as watcher:
+        images, rows = context.images, snapshots.spread(len(context.images))
+        labels = images.class_rows()
+
+        def preview(epoch: int, generator: "nn.Module", latents: "Tensor") -> None:
+            """The same few training images, as they are drawn now."""
+            if watcher.due(epoch):
+                some = latents[rows.to(latents.device)]
+                told = () if labels is None else (labels[rows].to(latents.device),)
+                watcher.picture(epoch, generator(some, *told))
+
+        epochs = glo.epochs_for(settings, len(augmented(images, settings.augment)))
+        with context.watched("images", "reconstructions", epochs) as watcher:
             result = glo.fit(
                 images,
                 settings,
@@ -141,6 +157,7 @@ class GLOStage:
                 bf16=context.bf16,
                 checkpoints=Checkpoints(context.folder / "checkpoints"),
                 watcher=watcher,
+                preview=preview,
                 say=context.say,
             )
         config = {
@@ -194,12 +211,19 @@ class IMLEStage:
             checkpoints.clear()
         context.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(trained_on, json.dumps(print_now).encode())
-        with _Watched(context, "latents") as watcher:
+
+        def preview(epoch: int, sampler: "LatentSampler") -> None:
+            """Samples of the same noise, as they are drawn now; with classes, of classes spread over all."""
+            if watcher.due(epoch) and produced.generator is not None:
+                watcher.picture(epoch, _draw(produced.generator, sampler, len(context.images.classes)))
+
+        with context.watched("latents", "samples", settings.epochs) as watcher:
             sampler = _estimator(settings, context.seed).fit(
                 produced.latents,
                 condition=context.images.class_rows() if produced.labels is None else produced.labels,
                 checkpoints=checkpoints,
                 watcher=watcher,
+                preview=preview,
                 device=context.device,
             )
         return replace(produced, sampler=sampler)
@@ -229,25 +253,20 @@ def _estimator(settings: IMLESettings, seed: int) -> Any:
     return imle.IMLE(**values, refresh=piece(settings.refresh), reject=piece(settings.reject), seed=seed)
 
 
+def _draw(generator: "nn.Module", sampler: "LatentSampler", classes: int) -> "Tensor":
+    """(8, C, H, W): samples 0 to 7 of seed 0, with classes one after the other, spread over all of them."""
+    import torch
+
+    from glann.snapshots import COUNT
+
+    labels = torch.linspace(0, classes - 1, COUNT).round().long() if classes else None
+    latents = sampler.sample(COUNT, seed=0, condition=labels)
+    with torch.no_grad():
+        images: Tensor = generator(latents) if labels is None else generator(latents, labels)
+    return images
+
+
 def _fingerprint(latents: "Tensor") -> dict[str, Any]:
     import hashlib
 
     return {"shape": list(latents.shape), "sha256": hashlib.sha256(latents.numpy().tobytes()).hexdigest()}
-
-
-class _Watched:
-    """Progress on standard error and a row an epoch in ``metrics.jsonl``, as one watcher."""
-
-    def __init__(self, context: Context, unit: str):
-        context.folder.mkdir(parents=True, exist_ok=True)
-        self.display = Display(context.title, unit)
-        self.journal = Journal(context.folder / "metrics.jsonl")
-
-    def __enter__(self) -> "Watcher":
-        self.display.__enter__()
-        self.step = self.display.step
-        self.epoch = self.journal.append
-        return self
-
-    def __exit__(self, *failure: Any) -> None:
-        self.display.__exit__(*failure)

@@ -37,6 +37,7 @@ def fit(
     loss: Loss | None = None,
     checkpoints: Checkpoints | None = None,
     watcher: Watcher | None = None,
+    preview: Callable[[int, LatentSampler], None] | None = None,
     device: str = "cpu",
 ) -> LatentSampler:
     """See `imle.IMLE.fit`."""
@@ -120,6 +121,9 @@ def fit(
         state.loss_sum.zero_()
         if watcher is not None:
             watcher.epoch(row)
+        if preview is not None and state.epoch <= settings.epochs:
+            with state.averaged(sampler):
+                preview(state.epoch - 1, sampler)
         if checkpoints is not None and (checkpoints.due() or state.epoch > settings.epochs):
             state.commit(checkpoints)
 
@@ -127,6 +131,8 @@ def fit(
     sampler.eval()
     if settings.calibrate and model is None:
         calibrate(sampler, settings.seed, examples, conditions, weight)
+    if preview is not None:
+        preview(settings.epochs, sampler)
     sampler.history = state.history
     return sampler.cpu()
 

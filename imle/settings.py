@@ -132,6 +132,7 @@ class IMLE:
         loss: "Callable[[Tensor, Tensor], Tensor] | None" = None,
         checkpoints: "Checkpoints | None" = None,
         watcher: "Watcher | None" = None,
+        preview: "Callable[[int, LatentSampler], None] | None" = None,
         device: str = "cpu",
     ) -> "LatentSampler":
         """Fit a sampler to examples; with ``checkpoints``, go on from the latest one and end as if never interrupted.
@@ -148,6 +149,8 @@ class IMLE:
                 so that always answering the mean would score 1.
             checkpoints: where training states are kept.
             watcher: is told of every minibatch and every epoch.
+            preview: is given, after every epoch, its number and the sampler as it would be if the fit ended there, but
+                for the calibration, which only the last one has. It may draw samples, and must not change or keep it.
             device: where the network trains, for instance ``cpu`` or ``cuda``.
 
         Returns:
@@ -163,7 +166,7 @@ class IMLE:
 
         return fit(
             self, x, condition=condition, weights=weights, model=model, features=features, loss=loss,
-            checkpoints=checkpoints, watcher=watcher, device=device,
+            checkpoints=checkpoints, watcher=watcher, preview=preview, device=device,
         )  # fmt: skip
 
     def batch_for(self, n: int) -> int:

@@ -1,7 +1,9 @@
 """Everything that a fit must remember to end as if it had never been interrupted."""
 
+import contextlib
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,6 +19,9 @@ from imle.checkpoint import (
 )
 from imle.errors import DivergedError, ResumeError
 from imle.settings import IMLE
+
+if TYPE_CHECKING:
+    from imle.sampler import LatentSampler
 
 
 class TrainingState:
@@ -52,6 +57,17 @@ class TrainingState:
         self.step += 1
         if self.average is not None:
             self.average.update_parameters(self.network)
+
+    @contextlib.contextmanager
+    def averaged(self, sampler: "LatentSampler") -> Iterator[None]:
+        """Lend the sampler the averaged weights, in eval mode."""
+        if self.average is not None:
+            sampler.network = self.average.module
+        try:
+            sampler.eval()
+            yield
+        finally:
+            sampler.network = self.network
 
     def finish(self) -> None:
         """Give the network its averaged weights."""

@@ -27,6 +27,12 @@ def model_bytes(run):
     return (run / "model" / "model.safetensors").read_bytes()
 
 
+def outcome(run):
+    """The model, and what it looked like on the way."""
+    looks = {str(path.relative_to(run)): path.read_bytes() for path in run.glob("*/snapshots/*")}
+    return {"model": model_bytes(run), **looks}
+
+
 def test_a_finished_run_has_all_its_parts(finished):
     names = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
     assert {"run.toml", "samples.png", "reconstructions.png", "report.html", "model/config.json"} <= names
@@ -63,7 +69,11 @@ LONGER = [*TINY, "--set", "glo.epochs=12", "--set", "imle.epochs=24"]
 def undisturbed(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed") / "run"
     assert glann("fit", photos, "--out", out, *LONGER).exit_code == 0
-    return model_bytes(out)
+    kept = outcome(out)
+    looks = [f"glo/snapshots/epoch-{epoch:06d}.png" for epoch in (1, 2, 4, 8, 12)]
+    looks += [f"imle/snapshots/epoch-{epoch:06d}.png" for epoch in (1, 2, 4, 8, 16, 24)]
+    assert sorted(kept) == [*looks, "model"]
+    return kept
 
 
 # Python reports renames and folders before they are made; a signal at the n-th is an interruption at an exact moment.
@@ -99,6 +109,7 @@ def interrupted(photos, out, signum, happening, n, path):
         ("os.rename", 1, "images"),  # decoded, not yet in place
         ("os.mkdir", 3, "glo/checkpoints/"),  # two checkpoints, the third begun
         ("os.rename", 3, "glo/checkpoints/"),  # the third written, not yet in place
+        ("os.rename", 4, "glo/snapshots/"),  # a look that is not yet in place, of an epoch that is not committed
         ("os.rename", 1, "glo/latents"),  # stage 1 is done, its latents are not yet told
         ("os.rename", 11, "imle/checkpoints/"),
     ],
@@ -108,7 +119,7 @@ def test_kill_9_then_the_same_command_ends_with_the_same_bytes(photos, tmp_path,
     assert not (tmp_path / "run" / "model").exists()
     again = glann("fit", photos, "--out", tmp_path / "run")
     assert again.exit_code == 0, again.stderr
-    assert model_bytes(tmp_path / "run") == undisturbed
+    assert outcome(tmp_path / "run") == undisturbed
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -117,7 +128,7 @@ def test_asked_to_stop_it_commits_and_says_that_it_can_go_on(photos, tmp_path, u
     assert stopped.returncode == 75, stopped.stderr
     assert "goes on from here" in stopped.stderr
     assert glann("fit", photos, "--out", tmp_path / "run").exit_code == 0
-    assert model_bytes(tmp_path / "run") == undisturbed
+    assert outcome(tmp_path / "run") == undisturbed
 
 
 def test_more_epochs_go_on_and_fewer_are_refused(copied, photos):

@@ -14,33 +14,45 @@ import tomli_w
 import torch
 from PIL import Image
 
-from glann import charts, generators, images, pictures, report
+from glann import charts, embedded, generators, images, pictures, report
 from glann.model import GLANN
+from glann.snapshots import Snapshots
 from imle.errors import DataError
 from imle.sampler import LatentSampler
 
+LEARNT = {
+    "Worst reconstructions",
+    "Nearest training images",
+    "Farthest from any sample",
+    "From each training image to the nearest …",
+}
+LOOKS = {"Stage 1, glo: learning to draw", "Stage 2, imle: learning where to draw from"}
+PICTURED = LEARNT | LOOKS | {"Reconstructions", "From one image to another"}
 NASTY = '<img src=x onerror=alert(1)> & "ü".png'
 COUNT = 14
 
 
 class Page(HTMLParser):
-    """Sections with their text, and every tag with its attributes."""
+    """Sections with their text, the headings inside them, and every tag with its attributes."""
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.sections, self._in_heading, self._style = [], {}, False, False
+        self.tags, self.sections, self.headings = [], {}, []
+        self._in_heading = self._in_small_heading = False
         self._section = None
         self.feed(text)
         self.text = " ".join(self.sections.values())
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        self._in_heading = tag in ("h1", "h2")
+        self._in_heading, self._in_small_heading = tag in ("h1", "h2"), tag == "h3"
 
     def handle_endtag(self, tag):
-        self._in_heading = False
+        self._in_heading = self._in_small_heading = False
 
     def handle_data(self, data):
+        if self._in_small_heading:
+            self.headings.append(data.strip())
         if self._in_heading:
             self._section = data
             self.sections[data] = ""
@@ -56,8 +68,13 @@ def read(run):
 
 
 def decoded(src):
-    assert src.startswith("data:image/png;base64,")
-    return base64.b64decode(src.partition(",")[2])
+    assert src.startswith("data:image/webp;base64,")
+    return Image.open(io.BytesIO(base64.b64decode(src.partition(",")[2])))
+
+
+def shown(page, alt):
+    """The pictures whose alternative text begins so."""
+    return [tag for tag in page.all("img") if tag["alt"].startswith(alt)]
 
 
 def write_rows(run, name, rows):
@@ -109,14 +126,18 @@ def run(tmp_path):
     pictures.save(pictures.grid(model.sample(9)), run / "samples.png")
     copies = model.decode(latents)
     pictures.save(pictures.pairs(cache.batch(range(COUNT)), copies), run / "reconstructions.png")
+    for name in ("glo", "imle"):
+        looks = Snapshots(run / name, 16)
+        for epoch in (1, 2):
+            looks.add(epoch, torch.full((8, 3, 16, 16), epoch / 4))
     return run
 
 
 def test_the_page_tells_everything(run):
     page = read(run)
     assert list(page.sections) == [
-        "my <run> & co", "Reconstructions", "Worst reconstructions", "Training", "Where the time went", "Skipped files",
-        "Draw more", "How it was made",
+        "my <run> & co", "How it learnt", "What it can draw", "What is new", "Is every image within reach?", "Training",
+        "Where the time went", "Skipped files", "Draw more", "How it was made",
     ]  # fmt: skip
     for told in ("16×16 RGB", "a <b>bold</b> test", "laplacian", "{Every = {epochs = 1}}", "when to match again",
                  "3.99.1", NASTY, "1 file could not be decoded", "--out run", "cpu", "fp32"):  # fmt: skip
@@ -130,7 +151,8 @@ def test_nothing_comes_from_elsewhere_and_nothing_runs(run):
     page = Page(text)
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "iframe", "object", "a"})
     assert NASTY not in text
-    assert all(tag["src"].startswith("data:image/png;base64,") for tag in page.all("img"))
+    assert all(tag["src"].startswith("data:image/webp;base64,") for tag in page.all("img"))
+    assert all(tag["alt"] and int(tag["width"]) and int(tag["height"]) for tag in page.all("img"))
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert "http://" not in text
     assert "https://" not in text
@@ -138,21 +160,47 @@ def test_nothing_comes_from_elsewhere_and_nothing_runs(run):
     assert "default-src 'none'" in page.all("meta")[2]["content"]
 
 
-def test_the_pictures_are_the_files(run):
-    found = [decoded(tag["src"]) for tag in read(run).all("img")]
-    assert found[0] == (run / "samples.png").read_bytes()
-    assert found[1] == (run / "reconstructions.png").read_bytes()
-    shown = read(run).all("img")[0]
-    assert (int(shown["width"]), int(shown["height"])) == Image.open(run / "samples.png").size
+def test_small_images_keep_every_pixel_and_gaps_are_clear(run):
+    page = read(run)
+    for alt, name in (("A grid of", "samples.png"), ("Rows of training", "reconstructions.png")):
+        (tag,) = shown(page, alt)
+        seen, file = np.asarray(decoded(tag["src"]).convert("RGBA")), np.asarray(Image.open(run / name))
+        assert (int(tag["width"]), int(tag["height"])) == (file.shape[1], file.shape[0])
+        y, x = np.indices(file.shape[:2])
+        image = (y % 66 < 64) & (x % 66 < 64)
+        assert np.array_equal(seen[image, :3], file[image])
+        assert np.array_equal(seen[..., 3] == 255, image)
+
+
+def test_large_images_are_shrunken(run):
+    seen = embedded.embed(pictures.grid(torch.rand(6, 3, 256, 128), columns=3), (256, 128))
+    assert (seen.width, seen.height) == (3 * 128 + 2 * 2, 2 * 256 + 2)
+    seen = embedded.embed(pictures.grid(torch.rand(4, 1, 512, 512), columns=2), (512, 512))
+    assert abs(seen.width - 256) <= 1
+    assert decoded(seen.src).size == (seen.width, seen.height)
+
+
+def test_how_it_learnt_shows_each_moment_and_the_originals(run):
+    page = read(run)
+    words = page.sections["How it learnt"].split()
+    assert words[-3:] == ["epoch", "1", "2"]
+    first, second = shown(page, "Images drawn after epoch 1")
+    assert first["src"] == second["src"]
+    pixels = np.asarray(decoded(first["src"]).convert("RGB"))
+    assert abs(int(pixels[5, 5, 0]) - 64) <= 1
+    (originals,) = shown(page, "The training images")
+    (file,) = sorted((run.parent / "photos" / "a").glob("00*"))
+    assert np.array_equal(
+        np.asarray(decoded(originals["src"]).convert("RGB"))[:64:4, :64:4], np.asarray(Image.open(file))
+    )
 
 
 def test_the_worst_reconstruction_comes_first(run):
-    page = read(run)
-    worst = page.all("img")[2:]
+    worst = shown(read(run), "Training image and its reconstruction")
     assert len(worst) == 12
-    assert worst[0]["alt"].startswith("a/05 <i>.png")
+    assert "a/05 <i>.png, distance 0.9" in worst[0]["alt"]
     assert not any("a/09" in tag["alt"] for tag in worst)  # its loss is no number
-    both = np.asarray(Image.open(io.BytesIO(decoded(worst[0]["src"]))))
+    both = np.asarray(decoded(worst[0]["src"]).convert("RGB"))
     original = np.asarray(Image.open(run.parent / "photos" / "a" / "05 <i>.png"))
     assert np.array_equal(both[:64:4, ::4], original)  # above, enlarged four times
 
@@ -161,19 +209,26 @@ def test_the_worst_reconstruction_comes_first(run):
     ("missing", "gone"),
     [
         ("reconstructions.png", {"Reconstructions"}),
-        ("glo/latents.safetensors", {"Worst reconstructions"}),
-        ("images/manifest.csv", {"Worst reconstructions"}),
-        ("images/images.json", {"Worst reconstructions"}),
-        ("model/model.safetensors", {"Worst reconstructions", "Draw more"}),
+        ("glo/latents.safetensors", LEARNT),
+        ("images/manifest.csv", LEARNT | LOOKS),
+        ("images/images.json", LEARNT | LOOKS),
+        ("model/model.safetensors", LEARNT | {"From one image to another"}),
+        ("imle/snapshots/epoch-000001.png", set()),
     ],
 )
 @pytest.mark.parametrize("damage", ["missing", "empty", "noise"])
 def test_what_is_missing_or_damaged_leaves_its_section_out(run, missing, gone, damage):
-    whole = set(read(run).sections)
     (run / missing).unlink()
     if damage != "missing":
         (run / missing).write_bytes(b"" if damage == "empty" else b"\xfe\x00\x81" * 50)
-    assert whole - set(read(run).sections) == gone
+    assert PICTURED - set(read(run).headings) == gone
+
+
+def test_latents_that_are_no_numbers_are_not_drawn(run):
+    learnt = safetensors.torch.load_file(run / "glo" / "latents.safetensors")
+    learnt["latents"][3, 2] = math.nan
+    safetensors.torch.save_file(learnt, run / "glo" / "latents.safetensors")
+    assert PICTURED - set(read(run).headings) == LEARNT
 
 
 def test_without_samples_or_metrics_the_rest_stands(run):
@@ -181,7 +236,8 @@ def test_without_samples_or_metrics_the_rest_stands(run):
     (run / "glo" / "metrics.jsonl").unlink()
     (run / "images" / "skipped.csv").unlink()
     page = read(run)
-    assert decoded(page.all("img")[0]["src"]) == (run / "reconstructions.png").read_bytes()
+    assert not shown(page, "A grid of")
+    assert shown(page, "Rows of training")
     assert "Stage 1, glo: loss" not in page.text
     assert "Stage 2, imle: loss" in page.text
     assert "Skipped files" not in page.sections
@@ -303,6 +359,17 @@ def test_marks_lie_where_the_curve_has_their_value():
         at = {float(tick.text): tick.at for tick in drawn.y}
         for (_, value), (_, y) in zip(points, coordinates(drawn.lines[0].path), strict=True):
             assert at[value] == pytest.approx(100 - y * 100 / charts.SIDE, abs=0.06)
+
+
+def test_a_histogram_counts_and_names_the_median():
+    drawn = charts.histogram("t", "", "m", {"a": [0.0, 1.0, 1.0, 4.0], "b": [], "c": [2.0]})
+    assert [(line.label, line.last) for line in drawn.lines] == [("a", "median 1"), ("c", "median 2")]
+    dots = coordinates(drawn.lines[0].path)
+    assert all(0 <= x <= charts.SIDE and 0 <= y <= charts.SIDE for x, y in dots)
+    full = min(y for _, y in coordinates(drawn.lines[1].path))  # c: all of it in one bin
+    assert charts.SIDE - min(y for _, y in dots) == pytest.approx((charts.SIDE - full) / 2, abs=1)  # a: half of it
+    assert charts.histogram("t", "", "m", {"a": [3.0, 3.0]}).x[0].text == "3"
+    assert charts.histogram("t", "", "m", {"a": []}) is None
 
 
 def test_no_points_no_chart():

@@ -84,6 +84,22 @@ def test_a_finished_fit_returns_at_once_and_more_epochs_go_on(ring, tmp_path):
         SMALL.fit(ring, checkpoints=Checkpoints(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["vanilla", "no_average"])
+def test_a_preview_is_what_a_shorter_look_would_give_and_changes_nothing(name, ring):
+    settings = dataclasses.replace(SMALL, **VARIANTS[name])
+    seen = {}
+
+    def preview(epoch, sampler):
+        assert not sampler.training
+        seen[epoch] = sampler.sample(5, seed=1)
+
+    fitted = settings.fit(ring, preview=preview)
+    assert same(fitted, settings.fit(ring))
+    assert list(seen) == [1, 2, 3, 4]
+    assert torch.equal(seen[4], fitted.sample(5, seed=1))
+    assert not torch.equal(seen[2], seen[3])
+
+
 def test_other_settings_or_data_do_not_resume(ring, tmp_path):
     SMALL.fit(ring, checkpoints=Checkpoints(tmp_path))
     with pytest.raises(ResumeError, match=r"lr was 0.003, now 0.01"):

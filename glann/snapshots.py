@@ -1,0 +1,82 @@
+"""How a training looked at fixed moments: the same few images, drawn again and again."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from glann import pictures
+
+COUNT = 8  # images in one snapshot, at most
+FOLDER = "snapshots"  # of a stage's folder
+_NAME = re.compile(r"epoch-(\d{6,})\.png")
+
+
+def due(epoch: int, epochs: int) -> bool:
+    """Whether a training of so many epochs is looked at after this one: after powers of two, and at the end.
+
+    A function of the epoch alone, so that a run that was interrupted is looked at when an undisturbed one is; early on
+    much changes, and a long training has few moments more than a short one.
+    """
+    return epoch == epochs or epoch & (epoch - 1) == 0
+
+
+def spread(count: int) -> Tensor:
+    """At most 8 of ``count`` rows or classes, evenly from the first to the last."""
+    return torch.linspace(0, count - 1, min(COUNT, count)).round().long()
+
+
+class Snapshots:
+    """The pictures of one stage, ``epoch-000008.png`` and so on: its images side by side, one pixel a pixel.
+
+    Args:
+        folder: of the stage; the pictures lie in a folder of their own inside.
+        width: of one image in pixels.
+    """
+
+    def __init__(self, folder: Path, width: int):
+        self.folder, self.width = folder / FOLDER, width
+
+    def epochs(self) -> list[int]:
+        """Those that have a picture, in order."""
+        names = [_NAME.fullmatch(path.name) for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        return sorted(int(name[1]) for name in names if name)
+
+    def path(self, epoch: int) -> Path:
+        """Where the picture of an epoch lies, or would lie."""
+        return self.folder / f"epoch-{epoch:06d}.png"
+
+    def add(self, epoch: int, images: Tensor) -> None:
+        """Keep one look. Pictures of later epochs are of a training that was given up, and go.
+
+        Args:
+            epoch: after which these images were drawn, from 1.
+            images: (n, C, H, W) in [0, 1].
+        """
+        for later in self.epochs():
+            if later > epoch:
+                self.path(later).unlink()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        pictures.save(pictures.to_pil(torch.cat(tuple(images.float().cpu()), dim=2)), self.path(epoch))
+
+    def read(self, epoch: int) -> Tensor | None:
+        """One look.
+
+        Args:
+            epoch: one of `epochs`.
+
+        Returns:
+            (n, C, H, W) float32 in [0, 1]; None for a picture that is damaged, or of images of another width.
+        """
+        try:
+            with Image.open(self.path(epoch), formats=["PNG"]) as picture:
+                pixels = np.atleast_3d(np.array(picture))  # (H, n·W, C)
+        except (OSError, ValueError, SyntaxError):  # Pillow calls a damaged PNG a SyntaxError
+            return None
+        if pixels.shape[1] % self.width:
+            return None
+        strip = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+        return torch.stack(strip.split(self.width, dim=2))

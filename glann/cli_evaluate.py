@@ -33,14 +33,14 @@ _ROWS = (
               help="Samples, and real images in each half.  [default: half of IMAGES, at most 2500]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**32), default=0, show_default=True, help="Of samples and halves.")
 @click.option("--features", type=click.Choice(_NETWORKS), default="auto", show_default=True,
-              help="Which network judges. inception is that of FID and wants `glann weights fetch inception`.")  # fmt: skip
+              help="Which network judges; inception is that of FID, see `glann weights fetch inception`.")  # fmt: skip
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights of inception.")
 @truncation_option
 @click.option("--labels", is_flag=True, help="The first folder below IMAGES is the class of an image.")
 @click.option("--labels-file", type=click.Path(path_type=Path), metavar="FILE.csv|FILE.json",
               help="The class of each image, as for `glann fit`.")  # fmt: skip
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png",
-              help="Samples above their nearest training images.  [default: evaluation.png in a run folder]")  # fmt: skip
+              help="Samples above their nearest training images.  [default: RUN/evaluation.png]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object in place of the table.")
 @device_option
 def evaluate(
@@ -95,9 +95,8 @@ def table(found: "Evaluation", picture: Path | None) -> list[str]:
     first = (_KERNEL, _FRECHET) if found.few else (_FRECHET, _KERNEL)
     for title, key, form, meaning in (*first, *_ROWS):
         scale = 1000 if key == "kernel_distance" else 1
-        lines.append(
-            f"{title:<24}{form.format(scale * facts[key]):>10}{form.format(scale * floor[key]):>10}  {meaning}"
-        )
+        cells = (form.format(scale * values[key]) for values in (facts, floor))
+        lines.append(f"{title:<24}" + "".join(f"{cell:>10}" for cell in cells) + f"  {meaning}")
     lines.append(
         f"{'  of reconstructions':<24}{memorised['reconstructions_share']:>10.3f}{'':>10}  copies by design: 1 where "
         "copies are seen"
@@ -105,9 +104,8 @@ def table(found: "Evaluation", picture: Path | None) -> list[str]:
     lines.append("")
     shown = "not measured" if facts["lpips_reconstruction"] is None else f"{facts['lpips_reconstruction']:.4f}"
     network = f" ({facts['lpips_network']})" if facts["lpips_network"] else ""
-    lines.append(
-        f"{'PSNR, reconstructions':<24}{facts['psnr_reconstruction']:>10.2f} dB  {facts['reconstructions_of']}"
-    )
+    psnr, of = facts["psnr_reconstruction"], facts["reconstructions_of"]
+    lines.append(f"{'PSNR, reconstructions':<24}{psnr:>10.2f} dB  {facts['n_reconstructions']} {of}")
     lines.append(f"{'LPIPS, reconstructions':<24}{shown:>10}{network}")
     if found.classes is not None:
         lines += _class_lines(facts["classes"])

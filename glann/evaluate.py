@@ -6,7 +6,7 @@ model; the floor says what it is.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from glann import features as networks
 from glann import imagecache, images, pictures, reconstruction
 from glann.class_scores import ClassScores, score_classes
 from glann.classes import draw_labels
-from glann.imagebuild import every_few_seconds
+from glann.evaluation_images import PORTION, Samples, features_of
 from glann.images import ImageSet
 from glann.info import read_run
 from glann.memorisation import NEIGHBOURS, QUANTILE, Nearest, TrainingImages
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 MOST = 2500  # samples, and images in each half, where nothing is asked: a few minutes on two cores
 MOST_TRAINING = 20_000  # training images that samples are held against, evenly spread where there are more
-_PORTION = 250  # images held at a time
 _COLUMNS = 16  # samples in a row of the picture
 _FEW_UNSEEN = 100  # unseen images from which the share that they would be memorised is worth more than its definition
 _SPLIT = 31  # key of the random stream that halves the folder
@@ -147,16 +146,18 @@ def evaluate(
         training, hashes = _training(model, warn)
         trained_on = torch.tensor([row.sha256 in hashes for row in imagecache.read(cache).rows])
 
-        reference = _of_images(judge, real, first, "real images", say)
-        other = _of_images(judge, real, second, "other real images", say)
-        samples = _Samples(model, seed, truncation)
-        generated = samples.features(judge, n, say)
+        reference, other = (
+            features_of(judge, (real.batch(part) for part in rows.split(PORTION)), n, what, say)
+            for rows, what in ((first, "real images"), (second, "other real images"))
+        )
+        samples = Samples(model, seed, truncation)
+        generated = features_of(judge, samples.batches(n), n, "samples", say)
         scores, floor = score(reference, generated, seed), score(reference, other, seed)
 
         # Copies: of the training images, where they are known, else of the folder's.
         against = training or real
         rows = torch.linspace(0, len(against) - 1, min(len(against), MOST_TRAINING)).round().long()
-        held = TrainingImages(against.batch(part) for part in rows.split(_PORTION))
+        held = TrainingImages(against.batch(part) for part in rows.split(PORTION))
         nearest = Nearest.joined([held(batch) for batch in samples.batches(n)])
         pairs = reconstruction.reconstruct(model, stages, training, lambda k: real.batch(first[:k]))
         unseen = order[: 2 * n][~trained_on[order[: 2 * n]]] if training else order[:0]
@@ -199,33 +200,6 @@ def evaluate(
     return found
 
 
-@dataclass(frozen=True)
-class _Samples:
-    """The samples of one seed, made again wherever they are needed rather than held."""
-
-    model: "GLANN"
-    seed: int
-    truncation: float
-
-    def one(self, k: int) -> Tensor:
-        """(1, C, H, W): sample k."""
-        return self.model.sample(1, self.seed, start=k, truncation=self.truncation)
-
-    def batches(self, n: int) -> Iterator[Tensor]:
-        """Samples 0 … n − 1."""
-        for start in range(0, n, _PORTION):
-            yield self.model.sample(min(_PORTION, n - start), self.seed, start=start, truncation=self.truncation)
-
-    def features(self, judge: "Features", n: int, say: Say) -> Tensor:
-        """(n, d)."""
-        tell, parts, done = every_few_seconds("samples:", n, say), [], 0
-        for batch in self.batches(n):
-            parts.append(judge(_bytes(batch)))
-            done += len(batch)
-            tell(done)
-        return torch.cat(parts)
-
-
 def _check_count(n: int | None, found: int, source: Path) -> int:
     if found < 2 * LEAST:
         raise DataError(f"expected at least {2 * LEAST} usable images in {source}, received {found}")
@@ -250,21 +224,6 @@ def _training(model: "GLANN", warn: Say) -> tuple[ImageSet | None, set[str]]:
     return found, hashes
 
 
-def _bytes(batch: Tensor) -> Tensor:
-    """(N, C, H, W) in [0, 1] -> uint8, as the PNG of a sample would be."""
-    return torch.from_numpy(pictures.to_bytes(batch)).permute(0, 3, 1, 2)
-
-
-def _of_images(judge: "Features", source: ImageSet, rows: Tensor, what: str, say: Say) -> Tensor:
-    """(N, d) features of some images."""
-    tell, parts, done = every_few_seconds(f"{what}:", len(rows), say), [], 0
-    for part in rows.split(_PORTION):
-        parts.append(judge(_bytes(source.batch(part))))
-        done += len(part)
-        tell(done)
-    return torch.cat(parts)
-
-
 def _classes(model: "GLANN", real: ImageSet, asked: bool) -> tuple[Sequence[str], Tensor] | None:
     """The names of the classes and the class of each image; None where they have none that belong together."""
     found = real.labels if asked else [path.split("/")[0] if "/" in path else "" for path in real.paths]
@@ -279,7 +238,7 @@ def _classes(model: "GLANN", real: ImageSet, asked: bool) -> tuple[Sequence[str]
     return names, torch.tensor([place[name] for name in found])
 
 
-def _picture(samples: _Samples, training: ImageSet, rows: Tensor, nearest: Nearest) -> "Image":
+def _picture(samples: Samples, training: ImageSet, rows: Tensor, nearest: Nearest) -> "Image":
     """The first samples above the three training images nearest to each, then those that are nearest to one."""
     count = min(_COLUMNS, len(nearest.rows))
     closest = nearest.closeness.sort(stable=True).indices[:count]
@@ -303,8 +262,8 @@ def _caveats(found: Evaluation, n_training: int) -> list[str]:
         lines.append("which images the model was trained on is not known: the folder is taken for them")
     elif found.n_trained_on:
         lines.append(
-            f"{found.n_trained_on:,} of the {found.n:,} real images are training images: a model that only repeats them "
-            "scores well; images it never saw say more"
+            f"{found.n_trained_on:,} of the {found.n:,} real images are training images: a model that only repeats "
+            "them scores well; images it never saw say more"
         )
     if found.memorised["n_training"] < n_training:
         lines.append(f"samples were held against {found.memorised['n_training']:,} of {n_training:,} training images")

@@ -1,6 +1,7 @@
 """Which network judges the images, and the features that it makes of them.
 
-Scores of different networks are different scores: a Fréchet distance is FID (Heusel et al. 2017) only with ``inception``.
+Scores of different networks are different scores: a Fréchet distance is FID (Heusel et al. 2017) with ``inception``
+only.
 """
 
 import re
@@ -89,13 +90,12 @@ def choose(asked: str, loss: str | None) -> tuple[str, list[str]]:
     """
     if asked not in (AUTO, *NETWORKS):
         raise ValueError(f"expected features {', '.join((AUTO, *NETWORKS))}, received {asked!r}")
-    trained = networks_in(loss)
+    trained, warnings = networks_in(loss), list[str]()
     if asked != AUTO:
-        name, warnings = asked, []
+        name = asked
     else:
         usable = [n for n in NETWORKS if n != "inception" or n in trained or files.cached(n).is_file()]
         name = next((n for n in usable if n not in trained), NETWORKS[0])
-        warnings = []
         if name != NETWORKS[0]:
             warnings.append(
                 f"the loss {loss} has {NETWORKS[0]} in it: {name} judges instead; its scores are not to be compared "
@@ -141,7 +141,7 @@ def build(
         make, about, side = extractors.SmallVGG, "trained on CIFAR-10, in this package", extractors.small.LEAST_SIDE
     else:
         make, about, side = extractors.EfficientNetLite0, "trained on ImageNet", extractors.side_for(size)
-    dims = make.dims  # type: ignore[attr-defined]
+    dims = make.dims
     network = make(name, [str(dims)]).eval().to(device)
     return Features(name, about, f"{side}x{side}, bicubic with antialiasing", dims, network, device)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from glann.info import StageFiles
     from glann.model import GLANN
 
-KNOWN, INVERTED = 500, 32  # images reconstructed from the latents of a run; by descent, which takes about a second each
+KNOWN, INVERTED = 500, 16  # images reconstructed from the latents of a run; and by descent, which takes seconds each
 _STEPS = 50  # of the descent
 _EXACT = 1e-10  # mean squared error of images that are the same: 100 dB
 _LPIPS = ("lpips-alex", "lpips-vgg", "lpips-squeeze")
@@ -48,7 +48,7 @@ def reconstruct(
         others: n -> (n, C, H, W) images in [0, 1], taken where the run has no latents.
 
     Returns:
-        Up to 500 pairs from a run, 32 by descent.
+        Up to 500 pairs from a run, 16 by descent.
 
     Raises:
         DataError: if the latents of the run are damaged.

@@ -50,12 +50,14 @@ def evaluate(
     """The field's scores of a model on a folder of IMAGES, each beside what real images score against real ones."""
     from glann import pictures
     from glann.evaluate import evaluate as measure
+    from glann.memory import keep_freed_buffers
     from glann.model import GLANN
 
     if labels and labels_file is not None:
         raise click.UsageError("give --labels (subfolders are the classes) or --labels-file, not both")
     if picture is not None:
         check_file(picture, (".png",))
+    keep_freed_buffers()
     loaded = GLANN.from_pretrained(model, device)
     if picture is None and loaded.run is not None:
         picture = loaded.run / EVALUATION

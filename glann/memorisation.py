@@ -10,7 +10,7 @@ d is the Euclidean distance of thumbnails, not of a network's features: copies t
 their originals in the features of a network, and next to them in a thumbnail (figures in docs/metrics.md).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,22 +47,24 @@ class TrainingImages:
 
     Args:
         batches: the T training images in order, each (B, C, H, W) in [0, 1].
+        points: (B, C, H, W) -> (B, d), what distances are taken of.
 
     Raises:
         DataError: if fewer than four of them differ.
     """
 
-    def __init__(self, batches: Iterable[Tensor]):
-        points = torch.cat([thumbnails(batch) for batch in batches])
-        if len(points) < 4:
-            raise DataError(f"expected at least 4 training images, received {len(points)}")
-        scale = float(points.norm(dim=1).mean())
-        others = _others(points, 1)
-        row = torch.arange(len(points))
+    def __init__(self, batches: Iterable[Tensor], points: Callable[[Tensor], Tensor] = thumbnails):
+        self._of = points
+        every = torch.cat([points(batch) for batch in batches])
+        if len(every) < 4:
+            raise DataError(f"expected at least 4 training images, received {len(every)}")
+        scale = float(every.norm(dim=1).mean())
+        others = _others(every, 1)
+        row = torch.arange(len(every))
         twin = (others.distances[:, 0] <= _TWIN * scale) & (others.indices[:, 0] < row)
         self.twins = float(twin.float().mean())
         self._rows = row[~twin]
-        self._points = points[~twin]
+        self._points = every[~twin]
         if len(self._rows) < 4:
             raise DataError(f"expected at least 4 different training images, received {len(self._rows)}")
         others = _others(self._points, 2)
@@ -82,7 +84,7 @@ class TrainingImages:
         Returns:
             Their rows and how close they are.
         """
-        found = nearest(thumbnails(images), self._points, k=NEIGHBOURS)
+        found = nearest(self._of(images), self._points, k=NEIGHBOURS)
         closeness = found.distances[:, 0] / self._own[found.indices[:, 0]]
         return Nearest(self._rows[found.indices], closeness)
 

@@ -10,6 +10,7 @@ from PIL import Image
 from glann import GLANN, pictures, reconstruction
 from glann.info import read_run
 from glann.inversion import training_latents
+from tests.glann.conftest import TINY
 from tests.glann.test_pipeline import glann
 
 QUICK = ("--features", "small-vgg")
@@ -116,3 +117,31 @@ def test_folders_that_cannot_be_used_are_refused(finished, photos, tmp_path):
     result = glann("evaluate", finished, few, *QUICK)
     assert result.exit_code == 3
     assert "expected at least 32 usable images" in result.stderr
+
+
+def test_a_labelled_run_of_transparent_images_that_are_not_square(tmp_path):
+    generator = torch.Generator().manual_seed(3)
+    for k in range(40):
+        colour = torch.rand(4, 4, 6, generator=generator) * (0.5 + 0.5 * (k % 2))  # the classes differ in brightness
+        picture = pictures.to_pil(colour).resize((24, 16), Image.Resampling.BICUBIC)
+        (tmp_path / "images" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / "images" / "ab"[k % 2] / f"{k:02d}.png")
+    fitted = glann("fit", tmp_path / "images", "--out", tmp_path / "run", "--labels", "--size", "16x24", *TINY)
+    assert fitted.exit_code == 0, fitted.stderr
+    result = glann("evaluate", tmp_path / "run", tmp_path / "images", "--json", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    classes = json.loads(result.stdout)["classes"]
+    assert classes["accuracy"].keys() == {"a", "b"}
+    assert classes["class_accuracy_real"] > 0.8
+    assert sum(classes["histogram"].values()) == pytest.approx(1)
+    assert "seen as it" in glann("evaluate", tmp_path / "run", tmp_path / "images", *QUICK).stdout
+
+    # A folder without the classes is scored without them, and says so; asked for them, it is refused.
+    shutil.copytree(tmp_path / "images" / "a", tmp_path / "other" / "c" / "x")
+    shutil.copytree(tmp_path / "images" / "b", tmp_path / "other" / "d")
+    result = glann("evaluate", tmp_path / "run", tmp_path / "other", "--json", *QUICK)
+    assert json.loads(result.stdout)["classes"] is None
+    assert "no scores of classes" in result.stderr
+    refused = glann("evaluate", tmp_path / "run", tmp_path / "other", "--labels", *QUICK)
+    assert refused.exit_code == 3
+    assert "expected classes that the model knows, received 'c'" in refused.stderr

@@ -66,12 +66,12 @@ def evaluate(
         click.echo(line, err=True)
 
     found = measure(loaded, images, n=count, labels=labels_file or labels, say=say, **options)
-    if picture is not None:
-        pictures.save(found.picture, picture)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
     else:
         click.echo("\n".join(table(found, picture)))
+    if picture is not None:  # last: where it cannot be written, nothing else is lost
+        pictures.save(found.picture, picture)
 
 
 def table(found: "Evaluation", picture: Path | None) -> list[str]:

@@ -141,6 +141,9 @@ def evaluate(
         wanted: Any = str(model.channels)
         real = images.prepare(source, cache, size=model.size, channels=wanted, labels=labels, report=say)
         n = _check_count(n, len(real), source)
+        named = _classes(model, real, bool(labels))
+        if named is None and model.classes:
+            warn("the model has classes, the folder has not: no scores of classes (see --labels, --labels-file)")
         order = torch.randperm(len(real), generator=stream(seed, _SPLIT))
         first, second = order[:n], order[n : 2 * n]
         training, hashes = _training(model, warn)
@@ -183,13 +186,11 @@ def evaluate(
             "reconstructions_of": pairs.how,
         }
 
-        named, classes = _classes(model, real, bool(labels)), None
+        classes = None
         if named is not None:
             names, numbers = named
             asked = draw_labels(model.config["class_counts"], seed, 0, n) if model.classes else None
             classes = score_classes(names, (reference, numbers[first]), (other, numbers[second]), generated, asked)
-        elif model.classes:
-            warn("the model has classes, the folder has not: no scores of classes (see --labels, --labels-file)")
 
         found = Evaluation(
             scores, floor, n, len(real), int(trained_on[first].sum()) if training else None, judge, truncation,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from glann.cli_evaluate import evaluate
 from glann.cli_latents import interpolate, reconstruct
 from glann.options import check_class, class_option, device_option, model_argument, truncation_option
 from glann.outputs import FILE_SUFFIXES, check_file, check_folder, write_images
@@ -15,7 +16,7 @@ from imle.console import exit_codes
 if TYPE_CHECKING:
     from torch import Tensor
 
-_TRUNK_LOSSES = ("lpips-vgg", "lpips-alex", "lpips-squeeze", "vgg")
+_WEIGHTS = ("lpips-vgg", "lpips-alex", "lpips-squeeze", "vgg", "inception")
 
 
 class _Group(click.Group):
@@ -162,6 +163,7 @@ def info(model: Path) -> None:
 
 main.add_command(reconstruct)
 main.add_command(interpolate)
+main.add_command(evaluate)
 
 
 @main.group()
@@ -180,12 +182,12 @@ def digits(folder: Path) -> None:
 
 @main.group()
 def weights() -> None:
-    """The pretrained trunks of the perceptual distances."""
+    """The pretrained networks of the perceptual distances, and of FID."""
 
 
 @weights.command("list")
 def list_weights() -> None:
-    """What is in the torch cache, and what each perceptual distance would need."""
+    """What is in the torch cache, and what each perceptual distance and FID would need."""
     from glann.weights import available
 
     for row in available():
@@ -193,10 +195,10 @@ def list_weights() -> None:
 
 
 @weights.command("fetch")
-@click.argument("name", type=click.Choice(_TRUNK_LOSSES))
+@click.argument("name", type=click.Choice(_WEIGHTS))
 @click.option("--timeout", type=click.FloatRange(1), default=30.0, show_default=True, help="Seconds without a byte.")
 def fetch_weights(name: str, timeout: float) -> None:
-    """Download the trunk of a perceptual distance into the torch cache."""
+    """Download the network of a perceptual distance, or of FID, into the torch cache."""
     from glann.weights import download_progress, fetch
 
     click.echo(fetch(name, download_progress(say), timeout))
@@ -204,9 +206,9 @@ def fetch_weights(name: str, timeout: float) -> None:
 
 @weights.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--name", type=click.Choice(_TRUNK_LOSSES), help="For which distance, where the file name does not tell.")
+@click.option("--name", type=click.Choice(_WEIGHTS), help="For which of them, where the file name does not tell.")
 def import_weights(file: Path, name: str | None) -> None:
-    """Copy a trunk FILE from elsewhere into the torch cache, its hash checked."""
+    """Copy a weights FILE from elsewhere into the torch cache, its hash checked."""
     from glann.weights import import_file
 
     click.echo(import_file(file, name))

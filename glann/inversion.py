@@ -7,6 +7,7 @@ descent finds the nearest valley, so it starts from several places at once and k
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,7 +62,7 @@ class Inverter:
         self.candidates = torch.cat([z for z, _ in sources])
         self._labels = torch.cat([labels for _, labels in sources])  # all 0 for a model without classes
         parts = zip(self.candidates.split(model.block), self._labels.split(model.block), strict=True)
-        self._thumbnails = torch.cat([_thumbnails(self._decode(z, labels)) for z, labels in parts])
+        self._thumbnails = torch.cat([thumbnails(self._decode(z, labels)) for z, labels in parts])
 
     def __call__(self, images: Tensor, steps: int = STEPS, labels: Tensor | None = None) -> Inverted:
         """Find the latents. An image has the same latent whatever other images come with it.
@@ -89,7 +90,7 @@ class Inverter:
         """(1, C, H, W) -> (1, d), (1,) and (1,). One image at a time: blocks of one size, so that none sees another."""
         allowed = torch.arange(len(self.candidates)) if label is None else (self._labels == label).nonzero()[:, 0]
         count = min(SHORTLIST, len(allowed))
-        rows = allowed[nearest(_thumbnails(image), self._thumbnails[allowed], k=count, method="exact").indices[0]]
+        rows = allowed[nearest(thumbnails(image), self._thumbnails[allowed], k=count, method="exact").indices[0]]
         shortlist, labels = self.candidates[rows].to(self.device), self._labels[rows]
         image = image.to(self.device)
         with torch.no_grad():
@@ -154,8 +155,15 @@ def distance_of(model: "GLANN", stages: "Sequence[StageFiles]") -> tuple[str, "P
     raise AssertionError("the offline distance needs nothing")
 
 
-def _thumbnails(images: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C·h·w) with h, w ≤ 16: enough to rank candidates by composition."""
+def thumbnails(images: Tensor) -> Tensor:
+    """What images look like from afar: enough to tell which are composed alike, sharp or blurred.
+
+    Args:
+        images: (B, C, H, W) in [0, 1].
+
+    Returns:
+        (B, C·h·w), h and w at most about 16.
+    """
     return shrunken(visible(images)).flatten(1)
 
 
@@ -168,25 +176,42 @@ def _samples(model: "GLANN") -> tuple[Tensor, Tensor]:
     return on_sphere(latents), labels
 
 
-def _training_latents(model: "GLANN", stages: "Sequence[StageFiles]") -> tuple[Tensor, Tensor]:
-    """(N, d) of the run and (N,) labels, evenly spread rows of very many; none for an exported model."""
+def training_latents(run: Path, stages: "Sequence[StageFiles]") -> tuple[Tensor, Tensor] | None:
+    """The latents of a run's images, in the order of its manifest.
+
+    Args:
+        run: its folder.
+        stages: what `glann.info.read_run` read of it.
+
+    Returns:
+        (N, d) and (N,) labels, 0 for a model without classes; None where no stage left any.
+
+    Raises:
+        DataError: if their file is damaged.
+    """
     import safetensors.torch
     from safetensors import SafetensorError
 
     for stage in reversed(stages):
-        assert model.run is not None
-        path = model.run / stage.name / "latents.safetensors"
+        path = run / stage.name / "latents.safetensors"
         if path.is_file():
             try:
                 tensors = safetensors.torch.load_file(path)
                 latents = tensors["latents"]
             except (OSError, KeyError, SafetensorError) as error:
                 raise DataError(f"{path} cannot be loaded: {error}") from error
-            labels = tensors.get("labels", torch.zeros(len(latents), dtype=torch.long))
-            if latents.ndim == 2 and latents.shape[1] == model.latent_dim:
-                some = slice(None, None, math.ceil(len(latents) / _most(model)))
-                return on_sphere(latents[some].float()), labels[some]
-    return torch.empty(0, model.latent_dim), torch.empty(0, dtype=torch.long)
+            if latents.ndim == 2:
+                return latents.float(), tensors.get("labels", torch.zeros(len(latents), dtype=torch.long))
+    return None
+
+
+def _training_latents(model: "GLANN", stages: "Sequence[StageFiles]") -> tuple[Tensor, Tensor]:
+    """(N, d) of the run and (N,) labels, evenly spread rows of very many; none for an exported model."""
+    found = None if model.run is None else training_latents(model.run, stages)
+    if found is None or found[0].shape[1] != model.latent_dim:
+        return torch.empty(0, model.latent_dim), torch.empty(0, dtype=torch.long)
+    some = slice(None, None, math.ceil(len(found[0]) / _most(model)))
+    return on_sphere(found[0][some]), found[1][some]
 
 
 def _most(model: "GLANN") -> int:

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from glann.inversion import distance_of
-from glann.latents import shrunken
-from glann.losses.distance import visible
+from glann.inversion import distance_of, thumbnails
 from imle.search import nearest
 
 if TYPE_CHECKING:
@@ -72,7 +70,7 @@ def measure(
     """
     name, loss = distance_of(model, stages)
     parts = torch.arange(len(images)).split(_PORTION)
-    thumbnails = torch.cat([_thumbnails(images.batch(rows)) for rows in parts])
+    small = torch.cat([thumbnails(images.batch(rows)) for rows in parts])
 
     def compare(one: Tensor, others: Tensor) -> Tensor:
         with torch.no_grad():
@@ -81,7 +79,7 @@ def measure(
     def search(queries: Tensor, codes: Tensor, itself: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(Q, C, H, W) with latents (Q, d) -> rows and distances (Q, 3), without the images that are the queries."""
         k = min(_SHORTLIST + (itself is not None), len(images))
-        by_look, by_code = nearest(_thumbnails(queries), thumbnails, k=k), nearest(codes, latents, k=k)
+        by_look, by_code = nearest(thumbnails(queries), small, k=k), nearest(codes, latents, k=k)
         rows, distances = [], []
         for i, found in enumerate(torch.cat([by_look.indices, by_code.indices], 1)):
             candidates = found.unique()
@@ -108,8 +106,3 @@ def measure(
     return Likeness(
         name, drawn[order], rows[order], distances[order], float(to_copy.median()), float(to_other.median())
     )
-
-
-def _thumbnails(images: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C·h·w) with h, w ≤ 16: enough to rank by composition."""
-    return shrunken(visible(images)).flatten(1)

@@ -14,7 +14,8 @@ from imle.errors import BusyError, DataError, ResumeError
 
 RECORD = "run.toml"
 FRESH = "images.fresh"  # the decoded images of a run that starts over, until the old run is removed
-_OURS = ("images", "images.tmp", FRESH, "model", "samples.png", "reconstructions.png", "report.html")
+EVALUATION = "evaluation.png"  # the last that `glann evaluate` drew
+_OURS = ("images", "images.tmp", FRESH, "model", "samples.png", "reconstructions.png", EVALUATION, "report.html")
 _NEEDED = ("description", "seed", "device", "precision", "threads", "stages", "command", "decode_seconds")
 _RAISABLE = "epochs"  # the one setting that a later call may raise
 _PACKAGES = ("glann", "torch", "torchvision", "faiss-cpu", "lpips", "numpy", "pillow", "safetensors")

@@ -1,4 +1,4 @@
-"""Where the weights of ImageNet trunks come from: a given file, the torch cache, or a download.
+"""Where the weights of ImageNet networks come from: a given file, the torch cache, or a download.
 
 torch is imported where it is used.
 """
@@ -33,15 +33,17 @@ Report = Callable[[int, int | None], None]  # (bytes so far, bytes in all where 
 
 @dataclass(frozen=True)
 class TrunkFile:
-    """A weights file of torchvision; its name ends in the first eight hex digits of its SHA-256.
+    """A weights file; its name ends in the first eight hex digits of its SHA-256.
 
     Attributes:
         file: its name, in the torch cache and on the server.
         megabytes: its size.
+        url: the folder of the server where it lies.
     """
 
     file: str
     megabytes: int
+    url: str = DEFAULT_URL
 
     @property
     def digest(self) -> str:
@@ -50,20 +52,26 @@ class TrunkFile:
 
 
 _VGG16 = TrunkFile("vgg16-397923af.pth", 553)
-TRUNKS: dict[str, TrunkFile] = {  # loss -> its trunk
+TRUNKS: dict[str, TrunkFile] = {  # loss -> its trunk; and the network that FID is known by
     "lpips-vgg": _VGG16,
     "lpips-alex": TrunkFile("alexnet-owt-7be5be79.pth", 244),
     "lpips-squeeze": TrunkFile("squeezenet1_1-b8a52dc0.pth", 5),
     "vgg": _VGG16,
+    # Inception as TensorFlow published it in 2015, converted: torchvision's own has other weights, and other scores.
+    "inception": TrunkFile(
+        "weights-inception-2015-12-05-6726825d.pth",
+        96,
+        "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0",
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is known about the trunk weights of one loss.
+    """What is known about the weights of one loss or network.
 
     Attributes:
-        name: the loss.
+        name: one of `TRUNKS`.
         path: where the file lies or would lie.
         state: ``cached``, ``missing``, or ``damaged`` where the hash is not the one in the name.
         bytes: size on disk; None where missing.
@@ -91,7 +99,7 @@ def download_progress(say: Callable[[str], None], seconds: float = 5.0) -> Repor
 
 
 def available() -> list[Row]:
-    """The trunk weights of every loss that wants some, cached or not; cached files are hashed."""
+    """The weights of everything that wants some, cached or not; cached files are hashed."""
     rows = []
     states: dict[Path, str] = {}
     for name, trunk in TRUNKS.items():
@@ -150,7 +158,7 @@ def locate(name: str, given: str | Path | None = None, download: Report | None =
         except DataError as error:
             trouble = f"{trouble}; {error}"
     raise DataError(
-        f"the loss {name} needs {path.name} ({_trunk(name).megabytes} MB), {trouble}. "
+        f"{name} needs {path.name} ({_trunk(name).megabytes} MB), {trouble}. "
         f"`glann weights fetch {name}` downloads it, `glann weights import FILE` takes a copy from elsewhere"
     )
 
@@ -173,7 +181,7 @@ def fetch(name: str, report: Report | None = None, timeout: float = TIMEOUT_SECO
     path = cached(name)
     if path.is_file() and sha256(path).startswith(_trunk(name).digest):
         return path
-    url = f"{os.environ.get(URL_VARIABLE, '').rstrip('/') or DEFAULT_URL}/{path.name}"
+    url = f"{os.environ.get(URL_VARIABLE, '').rstrip('/') or _trunk(name).url}/{path.name}"
     with _new_file(path) as file:
         digest = _download(url, file, report, timeout)
         if not digest.startswith(_trunk(name).digest):
@@ -208,7 +216,7 @@ def import_file(path: str | Path, name: str | None = None) -> Path:
         match = next((n for n in wanted if digest.startswith(_trunk(n).digest)), None)
         if match is None:
             raise DataError(
-                f"{source} is no trunk file of torchvision: expected a SHA-256 that starts with "
+                f"{source} is none of the known weights files: expected a SHA-256 that starts with "
                 f"{' or '.join(expected)}, received {digest[:16]}…. "
                 "Other weights need no import: a run's settings can name their file"
             )
@@ -321,5 +329,5 @@ def _new_file(path: Path) -> Iterator[IO[bytes]]:
 
 def _trunk(name: str) -> TrunkFile:
     if name not in TRUNKS:
-        raise ValueError(f"expected a loss with trunk weights, one of {', '.join(TRUNKS)}, received {name!r}")
+        raise ValueError(f"expected a name that has weights, one of {', '.join(TRUNKS)}, received {name!r}")
     return TRUNKS[name]

@@ -1,0 +1,68 @@
+"""Which copies of training images `glann evaluate` would see, in thumbnails and in the features of a network.
+
+    python benchmarks/studies/memorised.py RUN IMAGES [--features]
+
+RUN is a finished run; of IMAGES, up to 1,000 that it was not trained on count as new. --features adds the features of
+efficientnet-lite0, which takes minutes.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import common
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from glann import GLANN, features, imagecache, images
+from glann.evaluation_images import to_bytes
+from glann.info import read_run
+from glann.inversion import thumbnails, training_latents
+from glann.memorisation import TrainingImages
+
+COUNT = 1000
+PORTION = 250
+
+
+def sets(run: Path, folder: Path) -> tuple[Tensor, dict[str, Tensor]]:
+    """The training images, and images of every kind by name."""
+    model, training = GLANN.from_pretrained(run), images.load(run / "images")
+    hashes = {row.sha256 for row in imagecache.read(run / "images").rows}
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = Path(scratch) / "images"
+        found = images.prepare(folder, cache, size=model.size, channels=str(model.channels))
+        new = torch.tensor([k for k, row in enumerate(imagecache.read(cache).rows) if row.sha256 not in hashes])
+        unseen = found.batch(new[torch.linspace(0, len(new) - 1, min(COUNT, len(new))).long()])
+    rows = torch.linspace(0, len(training) - 1, min(COUNT, len(training))).long()
+    copies, (latents, labels) = training.batch(rows), training_latents(run, read_run(run).stages)
+    noise = torch.randn(copies.shape, generator=torch.Generator().manual_seed(0))
+    return training.batch(range(len(training))), {
+        "images never seen": unseen,
+        "reconstructions": model.decode(latents[rows], labels[rows] if model.classes else None),
+        "samples": model.sample(COUNT, seed=3),
+        "training images + noise (σ = 8/255)": (copies + 8 / 255 * noise).clamp(0, 1),
+        "training images, mean of 3×3 pixels": F.avg_pool2d(F.pad(copies, (1,) * 4, mode="replicate"), 3, 1),
+        "training images, shifted by a pixel": copies.roll(1, 3),
+        "training images, mirrored": copies.flip(3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--features", action="store_true")
+    asked = parser.parse_args()
+    training, others = sets(asked.run, asked.images)
+    spaces = {"thumbnails": thumbnails}
+    if asked.features:
+        judge = features.build("efficientnet-lite0", (training.shape[2], training.shape[3]))
+        spaces[judge.name] = lambda batch: judge(to_bytes(batch))
+    held = {name: TrainingImages(training.split(PORTION), points) for name, points in spaces.items()}
+    rows = ([name, *(f"{one.share(one(batch)):.3f}" for one in held.values())] for name, batch in others.items())
+    common.table(["", *spaces], rows)
+
+
+if __name__ == "__main__":
+    main()

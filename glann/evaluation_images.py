@@ -1,0 +1,63 @@
+"""Where the images of an evaluation come from, a portion at a time, and the features of them."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from glann import pictures
+from glann.imagebuild import every_few_seconds
+
+if TYPE_CHECKING:
+    from glann.features import Features
+    from glann.model import GLANN
+
+PORTION = 250  # images held at a time
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of one seed, made again wherever they are needed rather than held."""
+
+    model: "GLANN"
+    seed: int
+    truncation: float
+
+    def one(self, k: int) -> Tensor:
+        """(1, C, H, W): sample k."""
+        return self.model.sample(1, self.seed, start=k, truncation=self.truncation)
+
+    def batches(self, n: int) -> Iterator[Tensor]:
+        """Samples 0 … n − 1."""
+        for start in range(0, n, PORTION):
+            yield self.model.sample(min(PORTION, n - start), self.seed, start=start, truncation=self.truncation)
+
+
+def to_bytes(batch: Tensor) -> Tensor:
+    """(N, C, H, W) in [0, 1] -> uint8, as the PNG of a sample would be."""
+    return torch.from_numpy(pictures.to_bytes(batch)).permute(0, 3, 1, 2)
+
+
+def features_of(
+    judge: "Features", batches: Iterable[Tensor], count: int, what: str, say: Callable[[str], None]
+) -> Tensor:
+    """Features of images that come in batches.
+
+    Args:
+        judge: the network.
+        batches: each (B, C, H, W) in [0, 1].
+        count: images in all, N.
+        what: they are, for a person.
+        say: is given a line every few seconds.
+
+    Returns:
+        (N, d) float32.
+    """
+    tell, parts, done = every_few_seconds(f"{what}:", count, say), [], 0
+    for batch in batches:
+        parts.append(judge(to_bytes(batch)))
+        done += len(batch)
+        tell(done)
+    return torch.cat(parts)

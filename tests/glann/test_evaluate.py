@@ -1,0 +1,147 @@
+"""`glann evaluate` as other programs see it."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+from glann import GLANN, pictures, reconstruction
+from glann.info import read_run
+from glann.inversion import training_latents
+from tests.glann.conftest import TINY
+from tests.glann.test_pipeline import glann
+
+QUICK = ("--features", "small-vgg")
+NUMBERS = (
+    *("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage", "diversity"),
+    *("memorised_share", "psnr_reconstruction"),
+)
+
+
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory):
+    """40 images of two folders, none of them trained on, of another size and shape."""
+    folder = tmp_path_factory.mktemp("unseen")
+    generator = torch.Generator().manual_seed(1)
+    for k in range(40):
+        picture = pictures.to_pil(torch.rand(3, 3, 4, generator=generator)).resize((40, 30), Image.Resampling.BICUBIC)
+        (folder / f"class {k % 2}").mkdir(exist_ok=True)
+        picture.save(folder / f"class {k % 2}" / f"{k:02d}.png")
+    return folder
+
+
+def test_scores_of_a_run_on_its_own_images(copied, photos):
+    result = glann("evaluate", copied, photos, "--json", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads(result.stdout)
+    assert all(isinstance(facts[key], float) for key in NUMBERS)
+    assert facts["real_floor"].keys() >= set(NUMBERS) - {"psnr_reconstruction"}
+    assert facts["frechet_distance"] > facts["real_floor"]["frechet_distance"]
+    assert (facts["n_real"], facts["n_generated"], facts["n_images"]) == (20, 20, 40)
+    assert facts["n_real_trained_on"] == 20
+    assert (facts["features"], facts["leading"]) == ("small-vgg", "kernel_distance")
+    assert any("20 of the 20 real images are training images" in line for line in facts["warnings"])
+    assert any("kernel distance" in line and line in result.stderr for line in facts["warnings"])
+    assert facts["lpips_reconstruction"] is None
+    assert facts["n_reconstructions"] == 40
+
+    # PSNR is that of the images and their latents.
+    model = GLANN.from_pretrained(copied)
+    latents, _ = training_latents(copied, read_run(copied).stages)
+    originals = torch.stack([torch.from_numpy(_pixels(p)) for p in sorted(photos.rglob("*.png"))]).double()
+    squared = (model.decode(latents).double() - originals / 255).square().mean((1, 2, 3))
+    assert facts["psnr_reconstruction"] == pytest.approx(float((-10 * squared.log10()).mean()), abs=1e-4)
+
+    # A picture of 16 columns: two blocks of a sample row and three rows of training images, a white row between.
+    assert Image.open(copied / "evaluation.png").size == (16 * 66 - 2, 9 * 66 - 2)
+    assert json.loads(glann("evaluate", copied, photos, "--json", *QUICK).stdout) == facts
+
+
+def _pixels(path):
+    import numpy as np
+
+    return np.array(Image.open(path)).transpose(2, 0, 1)
+
+
+def test_a_model_folder_and_images_it_never_saw(finished, unseen, tmp_path, monkeypatch):
+    monkeypatch.setattr(reconstruction, "INVERTED", 2)
+    shutil.copytree(finished / "model", tmp_path / "model")
+    out = tmp_path / "picture.png"
+    result = glann("evaluate", tmp_path / "model", unseen, *QUICK, "--labels", "-n", 16, "--picture", out)
+    assert result.exit_code == 0, result.stderr
+    assert "features   small-vgg" in result.stdout
+    assert "2 images from latents found in" in result.stdout
+    assert "class 1" in result.stdout
+    assert "the folder is taken for them" in result.stderr
+    assert pictures.is_ours(out)
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_unseen_images_are_counted(finished, photos, unseen, tmp_path):
+    both = tmp_path / "both"
+    shutil.copytree(photos, both / "seen")
+    shutil.copytree(unseen, both / "unseen")
+    result = glann("evaluate", finished, both, "--json", *QUICK, "--picture", tmp_path / "p.png")
+    facts = json.loads(result.stdout)
+    assert (facts["n_images"], facts["n_real"]) == (80, 40)
+    assert 10 < facts["n_real_trained_on"] < 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("-n", "21"), 2, "expected n from 16 to 20"),
+        (("--features", "vgg"), 2, "vgg"),
+        (("--features", "inception"), 3, "glann weights fetch inception"),
+        (("--weights", "x.pth"), 2, "no weights"),
+        (("--labels", "--labels-file", "x.csv"), 2, "not both"),
+        (("--picture", "x.jpg"), 2, "expected a .png file"),
+        (("--picture", "nowhere/x.png"), 3, "does not exist"),
+    ],
+)
+def test_bad_requests_are_refused(arguments, code, message, finished, photos):
+    result = glann("evaluate", finished, photos, *arguments)
+    assert result.exit_code == code
+    assert message in result.stderr
+
+
+def test_folders_that_cannot_be_used_are_refused(finished, photos, tmp_path):
+    assert glann("evaluate", tmp_path, photos).exit_code == 3
+    assert glann("evaluate", finished, tmp_path / "none").exit_code == 3
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted(photos.rglob("*.png"))[:20]:
+        shutil.copy(path, few)
+    result = glann("evaluate", finished, few, *QUICK)
+    assert result.exit_code == 3
+    assert "expected at least 32 usable images" in result.stderr
+
+
+def test_a_labelled_run_of_transparent_images_that_are_not_square(tmp_path):
+    generator = torch.Generator().manual_seed(3)
+    for k in range(40):
+        colour = torch.rand(4, 4, 6, generator=generator) * (0.5 + 0.5 * (k % 2))  # the classes differ in brightness
+        picture = pictures.to_pil(colour).resize((24, 16), Image.Resampling.BICUBIC)
+        (tmp_path / "images" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / "images" / "ab"[k % 2] / f"{k:02d}.png")
+    fitted = glann("fit", tmp_path / "images", "--out", tmp_path / "run", "--labels", "--size", "16x24", *TINY)
+    assert fitted.exit_code == 0, fitted.stderr
+    result = glann("evaluate", tmp_path / "run", tmp_path / "images", "--json", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    classes = json.loads(result.stdout)["classes"]
+    assert classes["accuracy"].keys() == {"a", "b"}
+    assert classes["class_accuracy_real"] > 0.8
+    assert sum(classes["histogram"].values()) == pytest.approx(1)
+    assert "seen as it" in glann("evaluate", tmp_path / "run", tmp_path / "images", *QUICK).stdout
+
+    # A folder without the classes is scored without them, and says so; asked for them, it is refused.
+    shutil.copytree(tmp_path / "images" / "a", tmp_path / "other" / "c" / "x")
+    shutil.copytree(tmp_path / "images" / "b", tmp_path / "other" / "d")
+    result = glann("evaluate", tmp_path / "run", tmp_path / "other", "--json", *QUICK)
+    assert json.loads(result.stdout)["classes"] is None
+    assert "no scores of classes" in result.stderr
+    refused = glann("evaluate", tmp_path / "run", tmp_path / "other", "--labels", *QUICK)
+    assert refused.exit_code == 3
+    assert "expected classes that the model knows, received 'c'" in refused.stderr

@@ -1,5 +1,7 @@
 """What every model of the table shares: a budget of processor seconds, and what training leaves behind."""
 
+import contextlib
+import itertools
 import math
 import statistics
 import time
@@ -84,11 +86,9 @@ class _Probe(list[float]):
 def probe(fit: Callable[[Any], object]) -> tuple[float, float]:
     """Processor seconds before the second step, and of a step (median), of a training that takes a watcher."""
     started, stamps = time.process_time(), _Probe()
-    try:
+    with contextlib.suppress(_EnoughError):
         fit(stamps)
-    except _EnoughError:
-        pass
-    steps = [b - a for a, b in zip(stamps, stamps[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(stamps)]
     return stamps[0] - started, statistics.median(steps)
 
 

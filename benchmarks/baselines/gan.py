@@ -6,6 +6,7 @@ average of the generator's weights (Yazıcı et al. 2019, arXiv 1806.04498).
 """
 
 import copy
+import itertools
 
 import torch
 from baselines.budget import BF16, LATENT_DIM, Clock, Trained, count, from_normal
@@ -27,7 +28,7 @@ class Discriminator(nn.Sequential):
     def __init__(self, channels: int, size: tuple[int, int]):
         widths = [channels, WIDTH, 2 * WIDTH, 4 * WIDTH]
         layers: list[nn.Module] = []
-        for narrow, wide in zip(widths, widths[1:], strict=False):
+        for narrow, wide in itertools.pairwise(widths):
             layers += [spectral_norm(nn.Conv2d(narrow, wide, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
         flat = widths[-1] * (size[0] // 8) * (size[1] // 8)
         super().__init__(*layers, nn.Flatten(), spectral_norm(nn.Linear(flat, 1)))

@@ -6,6 +6,7 @@ Minimises  mean of  ℓ(G(z), x) + β KL(N(μ(x), σ(x)²) ‖ N(0, I)),  z = μ
 similar: exp(−ℓ/β) then stands for the likelihood.
 """
 
+import itertools
 import math
 
 import torch
@@ -28,7 +29,7 @@ class Encoder(nn.Sequential):
     def __init__(self, channels: int, size: tuple[int, int]):
         widths = [channels, WIDTH, 2 * WIDTH, 4 * WIDTH]
         layers: list[nn.Module] = []
-        for narrow, wide in zip(widths, widths[1:], strict=False):
+        for narrow, wide in itertools.pairwise(widths):
             layers += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), nn.GroupNorm(8, wide), nn.SiLU()]
         flat = widths[-1] * (size[0] // 8) * (size[1] // 8)
         super().__init__(*layers, nn.Flatten(), nn.Linear(flat, 2 * LATENT_DIM))

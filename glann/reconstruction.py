@@ -54,7 +54,12 @@ def reconstruct(
         DataError: if the latents of the run are damaged.
     """
     known = None if model.run is None or training is None else training_latents(model.run, stages)
-    if training is not None and known is not None and known[0].shape == (len(training), model.latent_dim):
+    # Rows after those of the images are augmented ones.
+    if (
+        training is not None
+        and known is not None
+        and known[0][: len(training)].shape == (len(training), model.latent_dim)
+    ):
         rows = torch.linspace(0, len(training) - 1, min(KNOWN, len(training))).long()
         labels = known[1][rows] if model.classes else None
         how = "training images from their own latents"

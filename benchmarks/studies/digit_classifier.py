@@ -55,16 +55,16 @@ def read_digits(folder: Path, last: int = 0) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(pixels)[:, None].float() / 255, torch.tensor([label for _, label in files])
 
 
-def train(images: Tensor, labels: Tensor, seed: int = 0) -> tuple[DigitClassifier, float]:
+def train(images: Tensor, labels: Tensor, seed: int = 0, epochs: int = EPOCHS) -> tuple[DigitClassifier, float]:
     """A trained classifier and its accuracy on the last tenth of a random order."""
     torch.manual_seed(seed)
     order = torch.randperm(len(images))
     held_out, rest = order[: len(order) // 10], order[len(order) // 10 :]
     model = DigitClassifier()
-    steps = EPOCHS * -(-len(rest) // BATCH_SIZE)
+    steps = epochs * -(-len(rest) // BATCH_SIZE)
     adam = torch.optim.Adam(model.parameters(), lr=LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         for rows in rest[torch.randperm(len(rest))].split(BATCH_SIZE):
             loss = nn.functional.cross_entropy(model(images[rows]), labels[rows])
             adam.zero_grad()

@@ -1,0 +1,75 @@
+"""The models that the results compare with: they keep to a budget, and their formulas are those of the papers."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from glann.images import ImageSet
+
+BUDGET = 1.0  # processor seconds
+
+
+@pytest.fixture(scope="module", autouse=True)
+def benchmarks_folder():
+    folder = str(Path(__file__).parents[1] / "benchmarks")
+    sys.path.insert(0, folder)
+    yield
+    sys.path.remove(folder)
+
+
+@pytest.fixture(scope="module")
+def images():
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 1, 16, 16)).astype(np.uint8)
+    return ImageSet(pixels, [str(i) for i in range(len(pixels))], None, "", 0)
+
+
+@pytest.mark.parametrize("name", ["vae", "gan", "glo", "imle", "glann"])
+def test_a_model_keeps_to_its_budget_and_draws_images(name, images):
+    import results
+
+    trained = results.trainer(name, "mnist")(images, BUDGET, 0)
+    assert trained.processor_seconds < 4 * BUDGET  # of this size, what cannot be cut counts
+    drawn = trained.draw(5, 7)
+    assert drawn.shape == (5, 1, 16, 16)
+    assert 0 <= drawn.min() <= drawn.max() <= 1
+    assert torch.equal(drawn, trained.draw(5, 7))
+    assert not torch.equal(drawn, trained.draw(5, 8))
+
+
+def test_the_divergence_of_the_autoencoder():
+    from baselines.vae import divergence_from_normal
+
+    mean, log_variance = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    normal = torch.distributions.Normal(mean, (log_variance / 2).exp())
+    expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(divergence_from_normal(mean, log_variance), expected)
+
+
+def test_stacked_digits_and_their_modes():
+    from stacked_mnist import mode, stacked
+
+    digits = torch.arange(10)[:, None, None, None].expand(10, 1, 28, 28)  # an image full of its own class
+    images = stacked(digits, 5000, seed=0)
+    assert images.shape == (5000, 3, 28, 28)
+    modes = mode(images[:, :, 0, 0])
+    assert len(modes.unique()) > 980  # 1,000 (1 - e^-5) = 993 are expected
+    assert modes.max() < 1000
+    assert mode(torch.tensor([[1, 2, 3]])).item() == 123
+
+
+def test_the_table_has_a_line_for_every_model_with_its_spread(tmp_path, capsys):
+    import results
+
+    for seed, frechet in enumerate((10.0, 12.0)):
+        row = {
+            "data": "mnist", "model": "gan", "seed": seed, "budget": 300, "frechet": frechet, "precision": 0.5,
+            "recall": 0.5, "coverage": 0.5, "seconds": 300.0, "parameters": 1000, "images_per_second": 2000.0,
+        }  # fmt: skip
+        (tmp_path / f"{seed}.json").write_text(json.dumps(row))
+    results.table(SimpleNamespace(out=tmp_path))
+    assert "| GAN | 2 | 11.0 ± 1.4 | 0.500 | 0.500 | 0.500 | 300 | 1,000 | 2,000 |" in capsys.readouterr().out

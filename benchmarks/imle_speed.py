@@ -29,7 +29,7 @@ from imle.noise import sample_noise
 HELD_OUT, QUERIES, POOL = 5000, 5000, 20_000
 
 FAST: dict[str, Any] = {
-    "epochs": 16, "refresh": imle.Every(5), "pool": 0.5, "width": 128, "depth": 4, "lr": 3e-3,
+    "epochs": 16, "refresh": imle.Every(5), "pool": 0.5, "noise_dim": 16, "width": 128, "depth": 4, "lr": 3e-3,
 }  # fmt: skip
 LEVERS: dict[str, dict[str, Any]] = {
     "re-match every epoch": {"refresh": imle.Every(1)},

@@ -49,6 +49,7 @@ class Trained:
     parameters: int  # needed to sample
     processor_seconds: float  # spent on training, whatever was measured beforehand included
     facts: dict[str, Any] = field(default_factory=dict)  # epochs, steps, settings: for the row's file
+    copies: Callable[[Tensor], Tensor] | None = None  # (n,) rows -> (n, C, H, W) reconstructions, where there are any
 
 
 def count(*modules: nn.Module) -> int:
@@ -95,6 +96,8 @@ def probe(fit: Callable[[Any], object]) -> tuple[float, float]:
 def fit_glo(images: ImageSet, settings: GLOSettings, seconds: float, seed: int) -> tuple[glo.GLOResult, GLOSettings]:
     """Stage 1 with as many epochs as fit into the seconds, by a short training on a few of the images."""
     clock = Clock(seconds)
+    size, whole = glo.batch_size(settings, len(images)), glo.epochs_for(settings, len(images))
+    settings = settings.model_copy(update={"batch_size": size})
     made = losses.build(settings.loss, size=(images.height, images.width), channels=images.channels)
 
     def train(some: ImageSet, epochs: int, watcher: Any = None) -> glo.GLOResult:
@@ -104,8 +107,8 @@ def fit_glo(images: ImageSet, settings: GLOSettings, seconds: float, seed: int) 
     few = ImageSet(images.pixels[:PROBE_IMAGES], images.paths[:PROBE_IMAGES], None, "", 0)
     before, step = probe(lambda watcher: train(few, 10, watcher))
     fill = before * len(images) / len(few)  # the latents' start, and the targets' features
-    epochs = max(1, math.floor((clock.left() - fill) / (step * max(1, len(images) // settings.batch_size))))
-    halving = max(1, round(settings.decay_epochs * epochs / settings.epochs))  # as often as in the whole training
+    epochs = max(1, math.floor((clock.left() - fill) / (step * max(1, len(images) // size))))
+    halving = max(1, round(settings.decay_epochs * epochs / whole))  # as often as in the whole training
     settings = settings.model_copy(update={"epochs": epochs, "decay_epochs": halving})
     return train(images, epochs), settings
 
@@ -115,5 +118,5 @@ def imle_epochs(settings: imle.IMLE, x: Tensor, seconds: float, **arguments: Any
     clock = Clock(seconds)
     match, step = probe(lambda watcher: replace(settings, epochs=100).fit(x, watcher=watcher, **arguments))
     assert isinstance(settings.refresh, imle.Every)
-    epoch = match / settings.refresh.epochs + step * math.ceil(len(x) / settings.batch_size)
+    epoch = match / settings.refresh.epochs + step * math.ceil(len(x) / settings.batch_for(len(x)))
     return replace(settings, epochs=max(1, math.floor(clock.left() / epoch)))

@@ -41,6 +41,7 @@ def train(images: ImageSet, budget: float, seed: int, pipeline: str) -> Trained:
     }  # fmt: skip
     return Trained(
         draw=lambda n, s: model.sample(n, seed=s),
+        copies=lambda rows: model.decode(result.latents[rows]),
         parameters=count(result.generator, sampler),
         processor_seconds=clock.spent(),
         facts=facts,

@@ -50,9 +50,14 @@ class Features:
 
         Returns:
             (N, dims) float32 on the CPU.
+
+        Raises:
+            ValueError: for images that are not uint8.
         """
         import torch
 
+        if images.dtype != torch.uint8:
+            raise ValueError(f"expected uint8 images from 0 to 255, received {images.dtype}")
         with torch.no_grad():
             parts = [self.network(rgb(part).to(self.device))[0].float().cpu() for part in images.split(BATCH)]
         return torch.cat(parts)

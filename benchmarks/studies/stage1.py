@@ -41,7 +41,10 @@ def main() -> None:
     real = read(options.images, -HELD_OUT, None)[0].float() / 255
     rows = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: len(real)]
     second = build("efficientnet-lite0", (32, 32))
-    looks = {"HED": Judge(options.weights_h5).features, "EfficientNet": lambda images: second(images[::2])}
+    looks = {
+        "HED": Judge(options.weights_h5).features,
+        "EfficientNet": lambda images: second((255 * images[::2]).round().byte()),
+    }
     seen = {name: look(real) for name, look in looks.items()}
 
     results, grids = {}, {"images": images.batch(rows[:SHOWN])}

@@ -108,3 +108,8 @@ def test_what_cannot_be_used_is_named(tmp_path):
         features.build("small-vgg", (32, 32), tmp_path / "other.pth")
     with pytest.raises(ValueError, match=r"expected features auto, .*received 'vgg'"):
         features.choose("vgg", None)
+
+
+def test_floats_are_refused_because_their_features_would_be_small_and_silent():
+    with pytest.raises(ValueError, match="expected uint8 images from 0 to 255, received torch.float32"):
+        features.build("small-vgg", (32, 32))(torch.rand(2, 3, 32, 32))

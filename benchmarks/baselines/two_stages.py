@@ -27,7 +27,8 @@ def train(images: ImageSet, budget: float, seed: int, pipeline: str) -> Trained:
     result, settings = fit_glo(images, settings, (1 - share) * budget - clock.spent(), seed)
     first_seconds = clock.spent()
 
-    fitted = imle_epochs(network, result.latents, clock.left())
+    # Its share is stage 2's also where stage 1 took longer than was measured; the row says what was spent.
+    fitted = imle_epochs(network, result.latents, max(clock.left(), share * budget))
     fitted = fitted if fitted.epochs < network.epochs else network
     sampler = fitted.fit(result.latents)
     config = {

@@ -111,5 +111,5 @@ def test_what_cannot_be_used_is_named(tmp_path):
 
 
 def test_floats_are_refused_because_their_features_would_be_small_and_silent():
-    with pytest.raises(ValueError, match="expected uint8 images from 0 to 255, received torch.float32"):
+    with pytest.raises(ValueError, match=r"expected uint8 images from 0 to 255, received torch\.float32"):
         features.build("small-vgg", (32, 32))(torch.rand(2, 3, 32, 32))

@@ -112,11 +112,15 @@ def weights_for(shares: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
         (K,) weights, and (n,) the chance of each sample to be the one of its four that is taken.
     """
     together = drawn.view(-1, CANDIDATES)
+
+    def chances(weights: Tensor) -> Tensor:
+        """(n,) of the samples, under these weights."""
+        own = weights[together]
+        return (own / own.sum(1, keepdim=True)).flatten()
+
     weights = torch.ones_like(shares)
     for _ in range(ROUNDS):
-        chances = weights[together] / weights[together].sum(1, keepdim=True)
-        reached = torch.zeros_like(shares).index_add_(0, drawn, chances.flatten()) / len(together)
+        reached = torch.zeros_like(shares).index_add_(0, drawn, chances(weights)) / len(together)
         weights = weights * shares / reached.clamp_min(1e-6)
         weights = weights / weights.mean()
-    chances = weights[together] / weights[together].sum(1, keepdim=True)
-    return weights, chances.flatten()
+    return weights, chances(weights)

@@ -1,4 +1,4 @@
-"""Match samples to data after training: their mean and covariance, then how often they fall where."""
+"""Match samples to data after training: how often they fall where, then their mean and covariance."""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -81,11 +81,12 @@ def calibrate(
         return
     generator = stream(seed, HELD_OUT)
 
+    chances = (torch.ones(examples.n) if weights is None else weights.cpu()).double().cumsum(0) / examples.n
+
     def condition() -> Tensor | None:
         """The conditions of 1,000 random examples."""
         if conditions is None:
             return None
-        chances = (torch.ones(examples.n) if weights is None else weights.cpu()).double().cumsum(0) / examples.n
         like = torch.searchsorted(chances, torch.rand(1000, dtype=torch.float64, generator=generator))
         return conditions.values[like.clamp_max(examples.n - 1).to(examples.device)]
 

@@ -9,6 +9,7 @@ from torch import nn
 import imle
 from imle import balance
 from imle.calibration import calibrate
+from imle.conditions import Conditions
 from imle.data import Examples
 
 
@@ -73,6 +74,29 @@ def test_groups_are_as_frequent_as_the_data_and_its_weights_say(weights):
     corrected = (shares(sampler.sample(20_000)) - told / told.sum()).abs().max()
     sampler.balance = None
     assert corrected < 0.04 < 0.13 < (shares(sampler.sample(20_000)) - told / told.sum()).abs().max()
+
+
+class ThirdsOfTwoLabels(Thirds):
+    """The same for each of two labels, the second far to the right."""
+
+    def forward(self, noise, condition):
+        return super().forward(noise) + 20 * condition[:, None].float() * torch.tensor([1.0, 0.0])
+
+
+def test_inside_each_label_groups_are_as_frequent_as_the_data_says():
+    sizes = torch.tensor([600, 300, 100])
+    generator = torch.Generator().manual_seed(0)
+    one = CENTRES.repeat_interleave(sizes, 0)
+    other = CENTRES.repeat_interleave(sizes.flip(0), 0) + torch.tensor([20.0, 0.0])
+    x = torch.cat([one, other]) + 0.3 * torch.randn(2000, 2, generator=generator)
+    conditions = Conditions(torch.arange(2).repeat_interleave(1000), 2000, "cpu")
+    facts = {"noise_dim": 2, "shape": [2], "calibrated": False, "bins": 0, "sphere": False}
+    facts |= {"condition": conditions.spec(), "network": {"name": "custom"}}
+    sampler = imle.LatentSampler(facts, ThirdsOfTwoLabels())
+    calibrate(sampler, 0, Examples(x, "cpu"), conditions, None)
+    for label, told in ((0, sizes / 1000), (1, sizes.flip(0) / 1000)):
+        samples = sampler.sample(20_000, condition=label) - torch.tensor([20.0 * label, 0.0])
+        assert (shares(samples) - told).abs().max() < 0.04
 
 
 def test_few_examples_and_uncalibrated_samplers_are_drawn_as_they_are(ring):

@@ -193,7 +193,7 @@ class IMLEStage:
 
     def resolve(self, settings: IMLESettings) -> tuple[IMLESettings, list[str]]:
         """Check the settings once more where `imle` defines them; nothing is left to decide."""
-        _estimator(settings, seed=0)
+        estimator(settings, seed=0)
         return settings, []
 
     def ready(self, settings: IMLESettings, images: "ImageSet", say: Callable[[str], None]) -> None:
@@ -218,7 +218,7 @@ class IMLEStage:
                 watcher.picture(epoch, _draw(produced.generator, sampler, len(context.images.classes)))
 
         with context.watched("latents", "samples", settings.epochs) as watcher:
-            sampler = _estimator(settings, context.seed).fit(
+            sampler = estimator(settings, context.seed).fit(
                 produced.latents,
                 condition=context.images.class_rows() if produced.labels is None else produced.labels,
                 checkpoints=checkpoints,
@@ -232,7 +232,8 @@ class IMLEStage:
 STAGES: dict[str, type] = {"glo": GLOStage, "imle": IMLEStage}
 
 
-def _estimator(settings: IMLESettings, seed: int) -> Any:
+def estimator(settings: IMLESettings, seed: int) -> Any:
+    """`imle.IMLE` with the settings of a stage; a ValueError for what it does not accept."""
     import imle
     from imle import selection
 

@@ -4,10 +4,10 @@ from baselines.budget import LATENT_DIM, Clock, Trained, count, fit_glo, imle_ep
 from torch import randn
 from torch.nn.functional import normalize
 
-import imle
 from glann import GLANN, losses
 from glann.images import ImageSet
-from glann.settings import GLOSettings, check_pipeline, load_pipeline
+from glann.settings import GLOSettings, IMLESettings, check_pipeline, load_pipeline
+from glann.stages import estimator
 
 STAGE_1 = 0.7  # of the budget, at least: stage 2 gets no more epochs than the pipeline file gives it
 
@@ -18,7 +18,8 @@ def train(images: ImageSet, budget: float, seed: int, pipeline: str) -> Trained:
     tables = load_pipeline(pipeline)
     first, second = (stage.settings for stage in check_pipeline(tables).stages)
     settings = GLOSettings(**{**first.model_dump(), "loss": losses.OFFLINE})
-    network = imle.IMLE(**second.model_dump(exclude={"refresh", "reject"}), seed=seed)
+    assert isinstance(second, IMLESettings)
+    network = estimator(second, seed)
 
     # How long stage 2 takes is measured on unit vectors of the same number and dimension.
     vectors = normalize(randn(len(images), LATENT_DIM), dim=1)

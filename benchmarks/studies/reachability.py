@@ -1,6 +1,6 @@
 """What makes latents reachable? One lever at a time, judged by reconstructions and by samples of the whole pipeline.
 
-    python benchmarks/studies/reachability.py IMAGES WEIGHTS_H5 --work FOLDER [--only ROW]
+    python benchmarks/studies/reachability.py IMAGES WEIGHTS_H5 --work FOLDER [--only ROW]…
 
 IMAGES is a folder of 32x32 colour images, one subfolder a class, such as CIFAR-10; WEIGHTS_H5 and the second judge are
 as in stage1.py. Every row is written when it is measured, and a row that is there is not measured again: an interrupted
@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from common import DOCS, save
+from reachability_phase import Phase, go_on, reached, slope
 from reachability_picture import STRIPS, scatter, show, strips
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -32,31 +33,13 @@ from results import read
 import imle
 from glann import GLANN, generators, glo, losses
 from glann.images import ImageSet
-from glann.latents import RowAdam, decayed, on_sphere
 from glann.memory import keep_freed_buffers
 from glann.settings import GLOSettings, check_pipeline, load_pipeline
-from glann.targets import Targets
 from imle.metrics import frechet_distance
 
 EPOCHS, PER_CLASS, IMLE_EPOCHS = 12, 500, 70  # of the base
-JUDGED, CANDIDATES, SHOWN = 2500, 10_000, 32  # images; samples among which a latent's nearest is looked for
-SHARE = 0.3  # of stage 1's step sizes at the start of a phase after it
-STEP = 0.2  # norm of the step in which a slope is measured; latents have norm 1
-POOL = 100  # seed of the samples that latents are matched with; others are judged
-SEEDS = range(3)
+JUDGED, SHOWN = 2500, 32  # images
 DATA = DOCS / "data" / "reachability.json"
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A few more epochs after stage 1, with what differs from it."""
-
-    epochs: int = 2
-    latents: bool = True  # whether they learn, too
-    noise: float = 0.0  # root mean square norm of what is added to each latent
-    penalty: float = 0.0  # on the squared slope of the images in random directions
-    sampled: float = 0.0  # share of the images that are drawn from the sample nearest to their latent
-    moved: float = 0.0  # part of the way to that sample by which latents move first
 
 
 @dataclass(frozen=True)
@@ -83,8 +66,11 @@ ROWS = {
     "noise 0.2": Row("latent noise", phase=Phase(noise=0.2)),
     "noise dimension 4": Row("noise dimension", imle={"noise_dim": 4}),
     "dimension 16": Row("dimension", glo={"latent_dim": 16}),
-    "dimension 128": Row("dimension", seeds=(0, 1), glo={"latent_dim": 128}),
-    "dimension 256": Row("dimension", glo={"latent_dim": 256}),
+    "dimension 128": Row("dimension", glo={"latent_dim": 128}),
+    "dimension 128, noise 4": Row("stage 2 of dimension 128", glo={"latent_dim": 128}, imle={"noise_dim": 4}),
+    "dimension 128, 210 epochs": Row(
+        "stage 2 of dimension 128", glo={"latent_dim": 128}, imle={"epochs": 3 * IMLE_EPOCHS}
+    ),
     "penalty 0.3": Row("smoothness", phase=Phase(penalty=0.3)),
     "samples and latents": Row("tuned on samples", phase=Phase(latents=False, sampled=0.5)),
     "10,000 images": Row("images", glo={"epochs": EPOCHS // 2}, imle={"epochs": IMLE_EPOCHS // 2}, per_class=1000),
@@ -135,8 +121,7 @@ def stage_1(images: ImageSet, settings: GLOSettings, seed: int, work: Path) -> t
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
         seconds = float(opened.metadata()["seconds"])
     latents = tensors.pop("latents")
-    width = settings.generator_options.get("width")
-    generator = generators.build("residual", latent_dim=settings.latent_dim, size=(32, 32), channels=3, width=width)
+    generator = generators.build(settings.generator, latent_dim=settings.latent_dim, size=(32, 32), channels=3)
     generator.load_state_dict({name.removeprefix("generator."): value for name, value in tensors.items()})
     return generator.to(memory_format=torch.channels_last).eval(), latents, seconds
 
@@ -149,65 +134,6 @@ def stage_2(latents: Tensor, settings: imle.IMLE, work: Path) -> tuple[imle.Late
         settings.fit(latents).save_pretrained(folder)
         (folder / "seconds.json").write_text(json.dumps(time.process_time() - started))
     return imle.LatentSampler.from_pretrained(folder), json.loads((folder / "seconds.json").read_text())
-
-
-def reached(latents: Tensor, sampler: imle.LatentSampler, seed: int) -> tuple[Tensor, Tensor]:
-    """(N, d) nearest of fresh samples to each latent, twice as many samples as latents; (N,) their distances."""
-    pool = sampler.sample(max(CANDIDATES, 2 * len(latents)), seed=seed)
-    found = imle.nearest(latents, pool)
-    return pool[found.indices[:, 0]], found.distances[:, 0]
-
-
-def go_on(
-    generator: nn.Module, latents: Tensor, images: ImageSet, loss: Any, phase: Phase, sampler: Any, seed: int
-) -> Tensor:
-    """Train the generator on, in place, at ``SHARE`` of the step sizes of stage 1; the latents afterwards."""
-    targets = Targets(images, loss, "cpu", BF16)
-    targets.keep(2**34, 64, lambda line: None)
-    stage = GLOSettings()
-    betas = (stage.beta1, stage.beta2)
-    adam = torch.optim.Adam(generator.parameters(), stage.lr, betas, fused=True)
-    learnt = RowAdam(latents.clone(), betas)
-    if phase.moved:
-        learnt.rows = on_sphere(latents.lerp(reached(latents, sampler, POOL)[0], phase.moved))
-    batches = len(images) // 64
-    generator.train()
-    torch.manual_seed(seed)
-    for epoch in range(phase.epochs):
-        if phase.sampled:  # matched anew among fresh samples
-            near, _ = reached(latents, sampler, POOL + epoch)
-            near = torch.where(torch.rand(len(near), 1) < phase.sampled, near, latents)
-        for batch, rows in enumerate(torch.randperm(len(images)).tensor_split(batches)):
-            factor = SHARE * decayed("cosine", (epoch + batch / batches) / phase.epochs, phase.epochs, 1)
-            adam.param_groups[0]["lr"] = stage.lr * factor
-            z = (near if phase.sampled else learnt.rows)[rows].requires_grad_()
-            with torch.autocast("cpu", torch.bfloat16, enabled=BF16):
-                drawn = generator(shaken(z, phase.noise))
-                value = loss.compare(drawn, targets(rows)).mean()
-                if phase.penalty:  # on a quarter of the batch, by finite differences
-                    change = generator(shaken(z[:16], STEP)) - drawn[:16]
-                    value = value + phase.penalty * change.float().square().mean() / STEP**2
-            value.backward()
-            adam.step()
-            adam.zero_grad(set_to_none=True)
-            if phase.latents:
-                assert z.grad is not None
-                learnt.step(rows, z.grad, stage.latent_lr * factor)
-    generator.eval()
-    return learnt.rows
-
-
-def shaken(z: Tensor, norm: float) -> Tensor:
-    """(B, d) latents, each moved by normal noise whose norm is ``norm`` in the mean square, back on the sphere."""
-    return on_sphere(z + norm / z.shape[1] ** 0.5 * torch.randn_like(z)) if norm else z
-
-
-@torch.no_grad()
-def slope(generator: nn.Module, latents: Tensor) -> float:
-    """Root mean square change of a pixel, in [0, 1], for a unit of movement of the latent."""
-    torch.manual_seed(0)
-    changes = [(generator(shaken(z, STEP)) - generator(z)).square().mean() for z in latents[:500].split(100)]
-    return float(torch.stack(changes).mean().sqrt()) / STEP
 
 
 def measure(row: Row, seed: int, folder: Path, judges: dict[str, Any], work: Path) -> tuple[dict[str, Any], Tensor]:
@@ -252,18 +178,18 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("weights_h5", type=Path)
     parser.add_argument("--work", type=Path, required=True, help="folder of trained models, made where it is missing")
-    parser.add_argument("--only", choices=tuple(ROWS))
+    parser.add_argument("--only", action="append", choices=tuple(ROWS), metavar="ROW", help="may be repeated")
     options = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_buffers()
     options.work.mkdir(parents=True, exist_ok=True)
 
     results: dict[str, Any] = json.loads(DATA.read_text())["rows"] if DATA.is_file() else {}
-    missing = [  # all rows with the first seed before any with the second
+    missing = [
         (name, seed)
-        for seed in SEEDS
-        for name, row in ROWS.items()
-        if options.only in (None, name) and seed in row.seeds and str(seed) not in results.get(name, {})
+        for name in options.only or ROWS
+        for seed in ROWS[name].seeds
+        if str(seed) not in results.get(name, {})
     ]
     if missing:
         real = read(options.images, -HELD_OUT, None)[0].float() / 255
@@ -285,7 +211,8 @@ def main() -> None:
     pictures = {"reachability": scatter(results, levers)}
     if all("0" in results.get(name, {}) for name in STRIPS):
         pictures["reachability-samples"] = strips(options.work)
-    save("reachability", {"rows": results}, pictures)
+    command = "python benchmarks/studies/reachability.py IMAGES WEIGHTS_H5 --work FOLDER"  # this call may add one row
+    save("reachability", {"command": command, "rows": results}, pictures)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
 """The table and the pictures of reachability.py."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from common import COLOURS, plt, table
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 from safetensors.torch import load_file
 from variants import sheet
 
 JUDGES = ("HED", "EfficientNet")
 MADE = ("reconstructions", "samples")
-TICKS = (10, 15, 20, 25, 30, 40, 50, 70, 100, 130, 150, 170, 200, 250, 300, 400, 500)
-STRIPS = ("base", "samples, 2 epochs", "noise 0.4")  # the base, the best and a bad one
+NEAR = 1.25  # at most so much larger or smaller than the base, both ways
+ORIGINS = {"stage 2 of dimension 128": "dimension 128"}  # of levers that do not start from the base
+STRIPS = ("base", "samples, 2 epochs", "dimension 32", "dimension 128")
 MARKERS = "ovsP^DX<>*hd"
 
 
@@ -52,32 +54,44 @@ def show(results: dict[str, Any], levers: dict[str, str]) -> None:
 
 
 def scatter(results: dict[str, Any], levers: dict[str, str]) -> Any:
-    """Reconstructions against samples, one colour a lever."""
+    """Reconstructions against samples, one line a lever; above all rows, below those near the base."""
     rows = {name: results[name] for name in levers if name in results}
-    figure, axes = plt.subplots(1, 2, figsize=(11, 5.6))
     names = [lever for lever in dict.fromkeys(levers.values()) if any(levers[row] == lever for row in rows)]
-    for axis, judge in zip(axes, JUDGES, strict=True):
+    centre = results["base"]["0"][JUDGES[0]]
+    close = [
+        n for n, seeds in rows.items() if all(1 / NEAR < seeds["0"][JUDGES[0]][w] / centre[w] < NEAR for w in MADE)
+    ]
+    colours = [*COLOURS, "#9c6644", "#3a86ff", "#b5179e", "#90be6d"]
+    figure, axes = plt.subplots(2, 2, figsize=(10, 9))
+    for (whole, near), judge in zip(axes.T, JUDGES, strict=True):
         points = {
-            name: [(s[judge]["reconstructions"], s[judge]["samples"]) for s in seeds.values()]
-            for name, seeds in rows.items()
+            name: [tuple(seed[judge][what] for what in MADE) for seed in seeds.values()] for name, seeds in rows.items()
         }
-        for number, lever in enumerate(names):
-            own = [name for name in rows if levers[name] == lever]
-            colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-            chosen = [point for name in own for point in points[name]]
-            style = {"color": "black", "marker": "*", "s": 120, "zorder": 5} if lever == "base" else {}
-            axis.scatter(
-                *zip(*chosen, strict=True), label=lever, **{"color": colour, "marker": marker, "s": 38, **style}
-            )
-        both = [value for own in points.values() for point in own for value in point]
-        low, high = min(both) / 1.03, max(both) * 1.03
-        axis.plot([low, high], [low, high], color="grey", linewidth=0.8, linestyle="--", zorder=0)
-        axis.set(xscale="log", yscale="log", xlabel="reconstructions", ylabel="samples", title=f"judge: {judge}")
-        for one in (axis.xaxis, axis.yaxis):
-            one.set_major_locator(FixedLocator(TICKS))
-            one.set_minor_locator(NullLocator())
-            one.set_major_formatter(ScalarFormatter())
-    axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+        for axis in (whole, near):
+            for number, lever in enumerate(names):
+                own = {name: points[name] for name in rows if levers[name] == lever}
+                marks = [point for seeds in own.values() for point in seeds]
+                style = {"color": colours[number], "marker": MARKERS[number], "s": 42, "zorder": 3}
+                if lever == "base":
+                    style |= {"color": "black", "marker": "*", "s": 130, "zorder": 4}
+                axis.scatter(*zip(*marks, strict=True), label=lever, **style)
+                path = sorted([points[ORIGINS.get(lever, "base")][0], *(seeds[0] for seeds in own.values())])
+                axis.plot(*zip(*path, strict=True), color=style["color"], linewidth=1, alpha=0.6)
+            shown = {name: seeds for name, seeds in points.items() if axis is whole or name in close}
+            flat = [point for seeds in shown.values() for point in seeds]
+            limits = [(min(values) / 1.03, max(values) * 1.06) for values in zip(*flat, strict=True)]
+            axis.axline((1, 1), (2, 2), color="grey", linewidth=0.8, linestyle="--", zorder=0)
+            axis.set(xscale="log", yscale="log", xlim=limits[0], ylim=limits[1], xlabel=MADE[0], ylabel=MADE[1])
+            axis.set_title(f"{judge}{', near the base' * (axis is near)}")
+            for one in (axis.xaxis, axis.yaxis):
+                one.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+                one.set_minor_locator(NullLocator())
+                one.set_major_formatter(ScalarFormatter())
+            for name, seeds in shown.items():
+                if name != "base" and levers[name] not in ORIGINS and (axis is near or name not in close):
+                    value = re.findall(r"[0-9.]+(?: %)?", name) or ["half"]
+                    axis.annotate(value[-1], seeds[0], (6, 4), textcoords="offset points", fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8.5)
     return figure
 
 

@@ -9,11 +9,13 @@ that no training here uses: see judge.py for WEIGHTS_H5, and EfficientNet-Lite0 
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from common import plt, save, table
 from judge import Judge
+from torch import Tensor
 from variants import sheet
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -28,6 +30,15 @@ PIPELINES = {"this project": "glann", "published": "reference-cifar10"}
 HELD_OUT, SHOWN = 250, 32  # of each class; in the picture
 
 
+def looks(weights_h5: Path) -> dict[str, Callable[[Tensor], Tensor]]:
+    """(N, 3, 32, 32) images in [0, 1] -> features of two networks; the second sees half of the images."""
+    second = build("efficientnet-lite0", (32, 32))
+    return {
+        "HED": Judge(weights_h5).features,
+        "EfficientNet": lambda images: second((255 * images[::2]).round().byte()),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
@@ -40,12 +51,8 @@ def main() -> None:
     images = ImageSet(pixels.numpy(), [str(i) for i in range(len(pixels))], None, "", 0)
     real = read(options.images, -HELD_OUT, None)[0].float() / 255
     rows = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: len(real)]
-    second = build("efficientnet-lite0", (32, 32))
-    looks = {
-        "HED": Judge(options.weights_h5).features,
-        "EfficientNet": lambda images: second((255 * images[::2]).round().byte()),
-    }
-    seen = {name: look(real) for name, look in looks.items()}
+    judges = looks(options.weights_h5)
+    seen = {name: look(real) for name, look in judges.items()}
 
     results, grids = {}, {"images": images.batch(rows[:SHOWN])}
     for name, pipeline in PIPELINES.items():
@@ -53,13 +60,13 @@ def main() -> None:
         drawn = {"reconstructions": trained.copies(rows), "samples": trained.draw(len(real), 0)}
         figures = {
             f"{judge}, {what}": frechet_distance(seen[judge], look(made))
-            for judge, look in looks.items()
+            for judge, look in judges.items()
             for what, made in drawn.items()
         }
         results[name] = {**figures, "seconds": trained.processor_seconds, **trained.facts}
         grids |= {f"{name}: {what}": made[:SHOWN] for what, made in drawn.items()}
         print(name, results[name], flush=True)
-    floor = {judge: frechet_distance(seen[judge], look(images.batch(rows))) for judge, look in looks.items()}
+    floor = {judge: frechet_distance(seen[judge], look(images.batch(rows))) for judge, look in judges.items()}
 
     lines = []
     for key in [*(key for key in results["published"] if "," in key), "glo_loss"]:

@@ -3,6 +3,7 @@
     python benchmarks/studies/digit_classifier.py MNIST digits.safetensors
     python benchmarks/studies/variants.py --name mnist --run RUN --digits MNIST digits.safetensors
     python benchmarks/studies/variants.py --name pixels --digits MNIST digits.safetensors     # pixels, no stage 1
+    python benchmarks/studies/variants.py --name codes --pca 32 --digits MNIST digits.safetensors
     python benchmarks/studies/variants.py --name cifar --run RUN --judge IMAGES WEIGHTS_H5    # see judge.py
 
 RUN is the folder of a finished `glann fit`; MNIST or IMAGES a folder of real images, one subfolder a class, the last of
@@ -32,7 +33,8 @@ import imle
 from glann import GLANN
 from imle.metrics import balls, distances_to, energy_distance, frechet_distance
 
-DRAWN, DECODED, PROBE_EPOCHS = 10_000, 3000, 5
+DRAWN, DECODED = 10_000, 3000
+PROBES = (5, 15)  # epochs; multiples of those between two matchings
 PIXELS = 5000  # digits, for the study without a stage 1
 COMPONENTS = (5, 10, 20)  # of the mixture; that with the best likelihood on a tenth of what it may see is taken
 
@@ -64,7 +66,7 @@ class Judge:
         few = samples[: len(self.held_out)]
         near = balls(self.held_out, few)
         return {
-            "energy": energy_distance(self.held_out, samples[:DECODED], unbiased=True),
+            "energy": energy_distance(self.held_out, samples, unbiased=True),
             "coverage": near.coverage,
             "precision": near.precision,
             "density": near.density,
@@ -74,11 +76,20 @@ class Judge:
 
 
 def with_time(settings: imle.IMLE, latents: Tensor, seconds: float, seed: int) -> imle.IMLE:
-    """The settings with as many epochs as fit into the seconds, by a short fit of the same kind."""
-    started = time.process_time()
-    replace(settings, seed=seed, epochs=PROBE_EPOCHS).fit(latents)
-    epochs = max(1, math.floor(seconds * PROBE_EPOCHS / (time.process_time() - started)))
-    return replace(settings, seed=seed, epochs=epochs)
+    """The settings with as many epochs as fit into the seconds; two short fits tell what an epoch costs."""
+    spent = []
+    for epochs in PROBES:
+        started = time.process_time()
+        replace(settings, seed=seed, epochs=epochs).fit(latents)
+        spent.append(time.process_time() - started)
+    epoch = (spent[1] - spent[0]) / (PROBES[1] - PROBES[0])
+    fixed = max(spent[0] - PROBES[0] * epoch, 0.0)
+    return replace(settings, seed=seed, epochs=max(1, math.floor((seconds - fixed) / epoch)))
+
+
+def chance(seed: int) -> torch.Generator:
+    """A random generator with this seed."""
+    return torch.Generator().manual_seed(seed)
 
 
 def gaussian(latents: Tensor, seed: int) -> Draw:
@@ -138,6 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", required=True, help="of the results: docs/studies/data/variants_NAME.json")
     parser.add_argument("--run", type=Path, help="folder of a finished glann fit; without it, pixels are the vectors")
+    parser.add_argument("--pca", type=int, help="without --run: so many principal components of the pixels instead")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--digits", type=Path, nargs=2, metavar=("FOLDER", "CLASSIFIER"))
     what.add_argument("--judge", type=Path, nargs=2, metavar=("FOLDER", "WEIGHTS_H5"))
@@ -159,9 +171,13 @@ def main() -> None:
         vectors = load_file(options.run / "glo" / "latents.safetensors")["latents"].float()
         vectors = nn.functional.normalize(vectors, dim=1)
     else:
-        decode = lambda samples: samples.clamp(0, 1).view(-1, 1, 28, 28)  # noqa: E731
-        digits = read_digits(options.digits[0])[0].flatten(1)
-        vectors = digits[torch.randperm(len(digits), generator=torch.Generator().manual_seed(0))[:PIXELS]]
+        vectors = read_digits(options.digits[0])[0].flatten(1)[:PIXELS]  # the first of each class, in turn
+        mean, basis = torch.zeros(1), torch.eye(vectors.shape[1])
+        if options.pca:
+            mean = vectors.mean(0)
+            basis = torch.linalg.svd(vectors - mean, full_matrices=False)[2][: options.pca]
+            vectors = (vectors - mean) @ basis.T
+        decode = lambda samples: (samples @ basis + mean).clamp(0, 1).view(-1, 1, 28, 28)  # noqa: E731
 
     rows: dict[str, list[dict[str, float]]] = {}
     grids: dict[str, Tensor] = {}
@@ -174,10 +190,12 @@ def main() -> None:
         print(seed, name, {k: round(v, 4) for k, v in result.items()}, flush=True)
 
     for seed in range(options.seeds):
-        order = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(vectors), generator=chance(seed))
         held_out, train = vectors[order].tensor_split([len(order) // 10])
         judge = Judge(held_out, decode, look, look(reference))
-        record("the training vectors", 0.0, 0, train)
+        # What a perfect memory would draw. Drawn with replacement, because an unbiased distance takes every set for a
+        # sample of its own: of the training set itself it would subtract the chance that a fit to it inherits.
+        record("a perfect memory", 0.0, 0, train[torch.randint(len(train), (DRAWN,), generator=chance(seed))])
         for name, fit_density in (("Gaussian", gaussian), ("Gaussian mixture", mixture)):
             started = time.process_time()
             draw = fit_density(train, seed)

@@ -148,6 +148,7 @@ def report(state: TrainingState, clock: Stopwatch, steps: int, settings: IMLE) -
     distance = state.assignment.distance
     return {
         "epoch": state.epoch,
+        "batch_size": settings.batch_for(len(distance)),
         "loss": float(state.loss_sum) / len(distance),
         "lr": cosine(settings.lr, state.epoch * steps - 1, settings.epochs * steps),
         "mean_distance": float(distance.mean()),

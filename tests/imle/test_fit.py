@@ -152,11 +152,13 @@ def test_rows_have_what_a_reader_needs(ring):
     watcher = Rows()
     SMALL.fit(ring, watcher=watcher)
     assert set(watcher.rows[0]) == {
-        "epoch", "loss", "lr", "mean_distance", "median_distance", "max_distance", "distinct_share",
+        "epoch", "batch_size", "loss", "lr", "mean_distance", "median_distance", "max_distance", "distinct_share",
         "seconds_generate", "seconds_search", "seconds_train", "seconds",
     }  # fmt: skip
     assert [r["epoch"] for r in watcher.rows] == [1, 2, 3, 4]
+    assert dataclasses.replace(SMALL, epochs=1, batch_size=None).fit(ring).history[0]["batch_size"] == 15  # an eighth
     for row in watcher.rows:
+        assert row["batch_size"] == SMALL.batch_size
         assert 0 < row["median_distance"] <= row["max_distance"]
         assert 0 < row["distinct_share"] <= 1
         assert 0 < row["lr"] <= SMALL.lr

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from imle.conditions import Conditions
-from imle.data import Examples
+from imle.data import Examples, evenly
 from imle.errors import DataError
 from imle.networks import NETWORKS, build
 from imle.noise import stream
@@ -100,9 +100,9 @@ def probe(examples: Examples, features: Callable[[Tensor], Tensor] | None, loss:
         loss: or None.
 
     Returns:
-        For each function that is given, the distances or losses between neighbours of four evenly spread examples.
+        For each function that is given, distances or losses between neighbours of at most four examples, evenly spread.
     """
-    rows = examples.rows(torch.linspace(0, examples.n - 1, _PROBED).long())
+    rows = examples.rows(evenly(examples.n, _PROBED))
     made: dict[str, Tensor] = {}
     devices = [rows.device] if rows.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):

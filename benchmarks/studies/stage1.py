@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 
 import torch
+from class_folders import read
 from common import plt, save, table
 from judge import Judge
 from variants import sheet
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from baselines import two_stages
-from results import read
 
 from glann.features import build
 from glann.images import ImageSet

@@ -27,7 +27,6 @@ import safetensors.torch
 import torch
 from baselines import gan, glo_gaussian, imle_pixels, two_stages, vae
 from baselines.budget import Trained
-from PIL import Image
 from stacked_mnist import MODES, mode, stacked
 from torch import Tensor
 
@@ -39,6 +38,7 @@ from imle.modes import modes
 
 sys.path.append(str(Path(__file__).parent / "studies"))
 import digit_classifier
+from class_folders import read
 from judge import Judge
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -74,16 +74,6 @@ def no_model(images: ImageSet, budget: float, seed: int) -> Trained:
         return images.batch(np.random.default_rng(s).integers(0, len(images), n))
 
     return Trained(draw, 0, 0.0)
-
-
-def read(folder: Path, first: int, last: int) -> tuple[Tensor, Tensor]:
-    """Files ``first`` to ``last`` of each class as (N, C, H, W) uint8, and (N,) the class of each."""
-    classes = sorted(path for path in folder.glob("*") if path.is_dir())
-    chosen = [(file, k) for k, c in enumerate(classes) for file in sorted(c.iterdir())[first:last]]
-    if not chosen:
-        raise SystemExit(f"expected a folder of images in one subfolder a class, received {folder}")
-    pixels = np.stack([np.atleast_3d(np.asarray(Image.open(file))) for file, _ in chosen])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor([k for _, k in chosen])
 
 
 def classifier(folder: Path, out: Path) -> None:

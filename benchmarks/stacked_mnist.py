@@ -7,11 +7,15 @@ drawn independently.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
+
+sys.path.append(str(Path(__file__).parent / "studies"))
+from class_folders import read
 
 MODES = 1000
 DIGITS_PER_CLASS = 1000
@@ -29,8 +33,6 @@ def mode(classes: Tensor) -> Tensor:
 
 
 def main() -> None:
-    from results import read
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mnist", type=Path)
     parser.add_argument("out", type=Path)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from imle.data import evenly
 from imle.search import nearest
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def measure(sampler: "LatentSampler", latents: Tensor, labels: Tensor | None) ->
     Returns:
         The distances.
     """
-    compared = _evenly(len(latents), _COMPARED)
-    rows = compared[_evenly(len(compared), _EXAMINED)]
+    compared = evenly(len(latents), _COMPARED)
+    rows = compared[evenly(len(compared), _EXAMINED)]
     classes = torch.zeros(len(latents), dtype=torch.long) if labels is None else labels
     samples = sampler.sample(len(compared), seed=0, condition=None if labels is None else labels[compared])
     to_sample, to_other = torch.empty(len(rows)), torch.full((len(rows),), torch.inf)
@@ -54,7 +55,3 @@ def measure(sampler: "LatentSampler", latents: Tensor, labels: Tensor | None) ->
         if len(others) > 1:
             to_other[mine] = nearest(queries, others, k=2).distances[:, 1]  # the nearest of all is the image itself
     return Coverage(rows, to_sample, to_other, closest, len(compared))
-
-
-def _evenly(count: int, most: int) -> Tensor:
-    return torch.linspace(0, count - 1, min(count, most), dtype=torch.float64).round().long()

@@ -23,6 +23,7 @@ from glann.images import ImageSet
 from glann.info import read_run
 from glann.memorisation import NEIGHBOURS, QUANTILE, Nearest, TrainingImages
 from glann.scores import LEAST, Scores, score
+from imle.data import evenly
 from imle.errors import DataError, ResumeError, SettingsError
 from imle.noise import stream
 
@@ -159,7 +160,7 @@ def evaluate(
 
         # Copies: of the training images, where they are known, else of the folder's.
         against = training or real
-        rows = torch.linspace(0, len(against) - 1, min(len(against), MOST_TRAINING)).round().long()
+        rows = evenly(len(against), MOST_TRAINING)
         held = TrainingImages(against.batch(part) for part in rows.split(PORTION))
         nearest = Nearest.joined([held(batch) for batch in samples.batches(n)])
         pairs = reconstruction.reconstruct(model, stages, training, lambda k: real.batch(first[:k]))

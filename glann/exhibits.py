@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 
 from glann import coverage, gallery, images, likeness, pictures, snapshots
 from glann.charts import Chart, figure, histogram
 from glann.embedded import Picture, embed, read
 from glann.info import RunFiles
+from glann.inversion import training_latents
 from glann.model import GLANN
 from glann.scan import show
+from imle.data import evenly
 from imle.errors import DataError, Failure
 
 if TYPE_CHECKING:
@@ -69,16 +69,15 @@ def trained(run: RunFiles) -> Trained | None:
         model = GLANN.from_pretrained(run.folder)
     except DataError:  # not exported yet, or damaged
         return None
-    found = [path for stage in run.stages if (path := run.folder / stage.name / "latents.safetensors").is_file()]
     try:
-        learnt, known = safetensors.torch.load_file(found[-1]), images.load(run.folder / "images")
-        latents, losses = learnt["latents"].float(), learnt.get("losses", torch.empty(0)).float()
-        latents, losses = latents[: len(known)], losses[: len(known)]  # the rest is augmented
+        learnt, known = training_latents(run.folder, run.stages), images.load(run.folder / "images")
+    except Failure:  # an unfinished run, or a damaged one
+        learnt = None
+    if learnt is not None:
+        latents, losses = learnt.latents[: len(known)], learnt.losses[: len(known)]  # the rest is augmented
         fits = latents.shape == (len(known), model.latent_dim) and (known.height, known.width) == model.size
         if fits and torch.isfinite(latents).all():
             return Trained(run, model, known, latents, losses if len(losses) == len(known) else torch.empty(0))
-    except (IndexError, KeyError, OSError, ValueError, SafetensorError, Failure):  # an unfinished run, or a damaged one
-        pass
     return Trained(run, model, None, torch.empty(0, model.latent_dim), torch.empty(0))
 
 
@@ -95,7 +94,7 @@ def progress(run: RunFiles) -> list[Progress]:
         if not rows:
             continue
         if stage.use == "glo":
-            rows.append(("original", known.batch(snapshots.spread(len(known)))))
+            rows.append(("original", known.batch(evenly(len(known), snapshots.COUNT))))
         size = (known.height, known.width)
         sheets = [(moment, embed(pictures.grid(seen, columns=len(seen)), size)) for moment, seen in rows]
         found.append(Progress(f"Stage {position}, {stage.name}", stage.use, sheets))
@@ -109,12 +108,9 @@ def class_rows(of: Trained) -> list[tuple[str, Picture]]:
 
 def ways(of: Trained) -> Picture:
     """Six ways from one new image to another: samples 0 to 1, 2 to 3 and so on of seed 0, or one of each class."""
-    model, classes = of.model, of.model.classes
-    parts = []
-    for k in range(min(_WAYS, len(classes)) or _WAYS):
-        label = round(k * (len(classes) - 1) / max(1, min(_WAYS, len(classes)) - 1)) if classes else None
-        parts.append(gallery.way(model, 2 * k, 2 * k + 1, _FRAMES, label))
-    return embed(pictures.grid(torch.cat(parts), columns=_FRAMES), model.size)
+    labels = evenly(len(of.model.classes), _WAYS).tolist() or [None] * _WAYS
+    parts = [gallery.way(of.model, 2 * k, 2 * k + 1, _FRAMES, label) for k, label in enumerate(labels)]
+    return embed(pictures.grid(torch.cat(parts), columns=_FRAMES), of.model.size)
 
 
 def worst(of: Trained) -> list[Exhibit]:

@@ -201,7 +201,8 @@ def fit(
         _require_finite(loss_sum, epoch)
         if watcher is not None:
             seconds = earlier + time.monotonic() - started
-            row = {"epoch": epoch + 1, "epochs": epochs, "loss": float(loss_sum) / count, "lr": settings.lr * factor}
+            row: dict[str, Any] = {"epoch": epoch + 1, "epochs": epochs, "batch_size": size}
+            row |= {"loss": float(loss_sum) / count, "lr": settings.lr * factor}
             watcher.epoch({**row, "seconds": seconds, "images_per_second": count / max(seconds, 1e-9)})
         if preview is not None:
             with torch.no_grad():

@@ -14,6 +14,7 @@ from glann.labels import list_some
 from imle.errors import DataError
 
 COLOURS = {1: "grey", 3: "RGB", 4: "RGBA"}
+_BY_COUNT = ("epochs", "batch_size")  # settings that follow from the number of images where they are not asked
 _NOT_LEARNT = ("running_mean", "running_var", "num_batches_tracked")  # statistics of batch normalisation, not weights
 
 
@@ -23,7 +24,7 @@ class StageFiles:
 
     name: str  # and the name of its folder
     use: str  # which stage it is
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # as asked, and those that followed from the number of images
     rows: list[dict[str, Any]]  # of metrics.jsonl, one an epoch; empty where the stage wrote none
 
     @property
@@ -121,8 +122,10 @@ def read_run(folder: Path) -> RunFiles:
             continue
         use = str(entry.get("use", ""))
         name = str(entry.get("name", use))
-        settings = {key: value for key, value in entry.items() if key not in ("use", "name")}
-        stages.append(StageFiles(name, use, settings, _read_rows(folder / name / "metrics.jsonl")))
+        asked = {key: value for key, value in entry.items() if key not in ("use", "name")}
+        rows = _read_rows(folder / name / "metrics.jsonl")
+        decided = {key: rows[-1][key] for key in _BY_COUNT if rows and key in rows[-1]}
+        stages.append(StageFiles(name, use, decided | asked, rows))
     images = folder / "images"
     return RunFiles(folder, record, _read_json(images / "images.json"), _read_skipped(images / "skipped.csv"), stages)
 
@@ -204,12 +207,13 @@ def _describe_run(run: RunFiles) -> dict[str, str]:
         lines["source"] = str(record["source"])
     for position, stage in enumerate(run.stages, 1):
         loss = stage.series("loss")
-        epochs = stage.settings.get("epochs", stage.rows[-1].get("epochs") if stage.rows else None)
+        epochs, size = (stage.settings.get(key) for key in _BY_COUNT)
         asked = f" of {epochs:,}" if isinstance(epochs, int) else ""
+        batches = f" in batches of {size:,}" if isinstance(size, int) else ""
         last = f", last loss {loss[-1][1]:.4g}" if loss else ""
         kind = stage.settings.get("augment", "none")
         augmented = "" if kind == "none" else f", images augmented by {kind}"
-        lines[f"stage {position}"] = f"{stage.name}: {stage.epochs_done:,}{asked} epochs{augmented}{last}"
+        lines[f"stage {position}"] = f"{stage.name}: {stage.epochs_done:,}{asked} epochs{batches}{augmented}{last}"
     lines["time"] = duration(run.seconds)
     for key in ("device", "precision", "seed"):
         if key in record:

@@ -44,6 +44,15 @@ class Inverted:
     distances: Tensor  # (N,) perceptual distance between each image and its decoded latent
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """What stage 1 left of the images of a run, in the order of its manifest, then of augmented ones."""
+
+    latents: Tensor  # (N, d) float32
+    labels: Tensor  # (N,) int64; 0 for a model without classes
+    losses: Tensor  # (N,) distance of each image to its reconstruction; may be empty
+
+
 class Inverter:
     """Finds latents of images. Prepares its candidates once: samples, and training latents where the run has them.
 
@@ -176,15 +185,15 @@ def _samples(model: "GLANN") -> tuple[Tensor, Tensor]:
     return on_sphere(latents), labels
 
 
-def training_latents(run: Path, stages: "Sequence[StageFiles]") -> tuple[Tensor, Tensor] | None:
-    """The latents of a run's images, in the order of its manifest.
+def training_latents(run: Path, stages: "Sequence[StageFiles]") -> Learnt | None:
+    """Read the latents of a run's images.
 
     Args:
         run: its folder.
         stages: what `glann.info.read_run` read of it.
 
     Returns:
-        (N, d) and (N,) labels, 0 for a model without classes; None where no stage left any.
+        What the last stage that left some wrote; None where no stage did.
 
     Raises:
         DataError: if their file is damaged.
@@ -201,17 +210,18 @@ def training_latents(run: Path, stages: "Sequence[StageFiles]") -> tuple[Tensor,
             except (OSError, KeyError, SafetensorError) as error:
                 raise DataError(f"{path} cannot be loaded: {error}") from error
             if latents.ndim == 2:
-                return latents.float(), tensors.get("labels", torch.zeros(len(latents), dtype=torch.long))
+                labels = tensors.get("labels", torch.zeros(len(latents), dtype=torch.long))
+                return Learnt(latents.float(), labels, tensors.get("losses", torch.empty(0)).float())
     return None
 
 
 def _training_latents(model: "GLANN", stages: "Sequence[StageFiles]") -> tuple[Tensor, Tensor]:
     """(N, d) of the run and (N,) labels, evenly spread rows of very many; none for an exported model."""
     found = None if model.run is None else training_latents(model.run, stages)
-    if found is None or found[0].shape[1] != model.latent_dim:
+    if found is None or found.latents.shape[1] != model.latent_dim:
         return torch.empty(0, model.latent_dim), torch.empty(0, dtype=torch.long)
-    some = slice(None, None, math.ceil(len(found[0]) / _most(model)))
-    return on_sphere(found[0][some]), found[1][some]
+    some = slice(None, None, math.ceil(len(found.latents) / _most(model)))
+    return on_sphere(found.latents[some]), found.labels[some]
 
 
 def _most(model: "GLANN") -> int:

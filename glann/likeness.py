@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from glann.inversion import distance_of, thumbnails
+from imle.data import evenly
 from imle.search import nearest
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def measure(
     drawn = model.decode(codes, asked)
     rows, distances = search(drawn, codes)
 
-    some = torch.linspace(0, len(images) - 1, min(count, len(images))).round().long()
+    some = evenly(len(images), count)
     originals = images.batch(some)
     copies = model.decode(latents[some], None if labels is None else labels[some])
     to_copy = torch.cat([compare(a[None], b[None]) for a, b in zip(copies, originals, strict=True)])

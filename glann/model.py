@@ -15,7 +15,6 @@ from glann.classes import Label, check_labels, draw_labels, padded
 from glann.labels import list_some
 from glann.latents import on_sphere
 from imle.atomic import write_atomically
-from imle.checkpoint import module_tensors, unprefixed
 from imle.errors import DataError
 from imle.truncation import truncated
 
@@ -199,8 +198,7 @@ none of the latents of the training images.
     def _serialized(self) -> tuple[str, bytes]:
         config = {"format": FORMAT, **self.config, "sampler": self.sampler.to_config()}
         text = json.dumps(config, indent=2, sort_keys=True)
-        tensors = {**module_tensors("generator", self.generator), **module_tensors("sampler", self.sampler)}
-        flat = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        flat = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
         return text, safetensors.torch.save(flat, {"config": text})
 
     @classmethod
@@ -227,21 +225,20 @@ none of the latents of the training images.
         try:
             with safe_open(path, framework="pt") as file:
                 config = json.loads((file.metadata() or {})["config"])
-            tensors = safetensors.torch.load_file(path)
-            model = cls._from_parts(config, tensors).to(device)
+            model = cls._from_config(config).to(device)
+            model.load_state_dict(safetensors.torch.load_file(path))
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
             raise DataError(f"{path} cannot be loaded: {error}") from error
         model.run = folder if (folder / "run.toml").is_file() else None
         return model
 
     @classmethod
-    def _from_parts(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+    def _from_config(cls, config: dict[str, Any]) -> Self:
         from imle import LatentSampler
 
         if config.pop("format") > FORMAT:
             raise ValueError("written by a newer version of glann")
         sampler = LatentSampler.from_config(config.pop("sampler"))
-        sampler.load_state_dict(unprefixed("sampler", tensors))
         generator = generators.build(
             config["generator"],
             latent_dim=config["latent_dim"],
@@ -250,5 +247,4 @@ none of the latents of the training images.
             classes=len(config.get("classes", ())) or None,
             **config["generator_options"],
         ).to(memory_format=torch.channels_last)
-        generator.load_state_dict(unprefixed("generator", tensors))
         return cls(generator, sampler, config)

@@ -196,10 +196,9 @@ def fit(request: Request, say: Callable[[str], None]) -> None:
 
 
 def _finish(run: Run, images: Any, produced: Any, say: Callable[[str], None]) -> None:
-    import torch
-
     from glann import gallery, pictures, report
     from glann.model import GLANN
+    from imle.data import evenly
 
     if produced.generator is None or produced.sampler is None:
         say(f"the pipeline ends without a generator and a sampler; its stages' results are in {run.folder}")
@@ -212,7 +211,7 @@ def _finish(run: Run, images: Any, produced: Any, say: Callable[[str], None]) ->
     (run.folder / "report.html").unlink(missing_ok=True)  # its absence says that this is not finished
     pictures.save(gallery.samples(model), run.folder / "samples.png")
     if produced.latents is not None:
-        rows = torch.linspace(0, len(images) - 1, min(_RECONSTRUCTIONS, len(images))).long()
+        rows = evenly(len(images), _RECONSTRUCTIONS)
         labels = images.class_rows()
         copies = model.decode(produced.latents[rows], None if labels is None else labels[rows])
         pictures.save(pictures.pairs(images.batch(rows), copies), run.folder / "reconstructions.png")

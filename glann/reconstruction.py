@@ -14,6 +14,7 @@ from glann import losses, weights
 from glann.features import networks_in
 from glann.inversion import Inverter, training_latents
 from glann.losses.distance import visible
+from imle.data import evenly
 from imle.errors import DataError
 
 if TYPE_CHECKING:
@@ -58,12 +59,12 @@ def reconstruct(
     if (
         training is not None
         and known is not None
-        and known[0][: len(training)].shape == (len(training), model.latent_dim)
+        and known.latents[: len(training)].shape == (len(training), model.latent_dim)
     ):
-        rows = torch.linspace(0, len(training) - 1, min(KNOWN, len(training))).long()
-        labels = known[1][rows] if model.classes else None
+        rows = evenly(len(training), KNOWN)
+        labels = known.labels[rows] if model.classes else None
         how = "training images from their own latents"
-        return Reconstructions(training.batch(rows), model.decode(known[0][rows], labels), how)
+        return Reconstructions(training.batch(rows), model.decode(known.latents[rows], labels), how)
     originals = others(INVERTED)
     found = Inverter(model)(originals, _STEPS)
     how = f"images from latents found in {_STEPS} steps"

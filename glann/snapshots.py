@@ -24,11 +24,6 @@ def due(epoch: int, epochs: int) -> bool:
     return epoch == epochs or epoch & (epoch - 1) == 0
 
 
-def spread(count: int) -> Tensor:
-    """At most 8 of ``count`` rows or classes, evenly from the first to the last."""
-    return torch.linspace(0, count - 1, min(COUNT, count)).round().long()
-
-
 class Snapshots:
     """The pictures of one stage, ``epoch-000008.png`` and so on: its images side by side, one pixel a pixel.
 

@@ -135,8 +135,9 @@ class GLOStage:
 
         from glann import glo, snapshots
         from glann.augment import Augmented, augmented
+        from imle.data import evenly
 
-        images, rows = context.images, snapshots.spread(len(context.images))
+        images, rows = context.images, evenly(len(context.images), snapshots.COUNT)
         labels = images.class_rows()
 
         def preview(epoch: int, generator: "nn.Module", latents: "Tensor") -> None:

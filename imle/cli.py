@@ -159,10 +159,9 @@ def evaluate(
 ) -> None:
     """Compare samples of SOURCE with LATENTS, best ones that the fit has not seen."""
     with exit_codes():
-        import numpy as np
         import torch
 
-        from imle.data import Examples
+        from imle.data import Examples, evenly
         from imle.errors import DataError
         from imle.files import read_array
         from imle.metrics import evaluate as compare
@@ -172,7 +171,7 @@ def evaluate(
         x = read_array(latents)
         if x.ndim != 2 or x.shape[1:] != sampler.shape or len(x) <= k:
             raise DataError(f"{latents}: expected (N, {sampler.dim}) with N > {k}, received {tuple(x.shape)}")
-        rows = np.linspace(0, len(x) - 1, min(count, len(x))).astype(np.int64)
+        rows = evenly(len(x), count).numpy()
         like = conditions(sampler, condition, len(x))
         samples = sampler.sample(len(rows), seed, None if like is None else like[rows])
         figures = compare(torch.cat([slab for _, slab in Examples(x[rows]).slabs()]), samples, k)

@@ -20,6 +20,11 @@ def slab_rows(width: int) -> int:
     return max(1, SLAB_BYTES // (4 * max(width, 1)))
 
 
+def evenly(n: int, most: int) -> Tensor:
+    """At most ``most`` of the rows 0 … n − 1, spread evenly from the first to the last, as int64."""
+    return torch.linspace(0, n - 1, min(n, most), dtype=torch.float64).round().long()
+
+
 class Examples:
     """(N, …) finite examples, on the device where they fit and on disk where they are a large memory map.
 

@@ -20,7 +20,7 @@ from imle.pool import Generator, Stopwatch
 from imle.sampler import LatentSampler
 from imle.selection import EachBatch
 from imle.settings import IMLE
-from imle.setup import Loss, describe, make_sampler, relative_squared_error
+from imle.setup import Loss, describe, make_sampler, probe, relative_squared_error
 from imle.state import TrainingState, cosine
 
 SHUFFLE, SWAP = 1, 2  # what a random stream is for
@@ -48,9 +48,10 @@ def fit(
     sampler = make_sampler(settings, examples, conditions, model).to(device)
     points = Points(examples, features)
     check_pool(settings, examples.n)
+    probed = probe(examples, features, loss)
     loss = loss or relative_squared_error(examples)
     identity = describe(settings, examples, conditions, weights=weight, model=model, features=features, loss=loss)
-    state = TrainingState(settings, sampler.network, examples.n, examples.device, identity)
+    state = TrainingState(settings, sampler.network, examples.n, examples.device, identity | probed)
     if checkpoints is not None:
         state.restore(checkpoints)
 
@@ -147,6 +148,7 @@ def report(state: TrainingState, clock: Stopwatch, steps: int, settings: IMLE) -
     distance = state.assignment.distance
     return {
         "epoch": state.epoch,
+        "batch_size": settings.batch_for(len(distance)),
         "loss": float(state.loss_sum) / len(distance),
         "lr": cosine(settings.lr, state.epoch * steps - 1, settings.epochs * steps),
         "mean_distance": float(distance.mean()),

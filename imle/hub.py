@@ -2,13 +2,12 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import safetensors.torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import nn
 
 from imle.atomic import write_atomically
 from imle.errors import DataError
@@ -16,67 +15,82 @@ from imle.errors import DataError
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def save(directory: str | Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write both files, each whole or not at all, the config last.
+class Pretrained(nn.Module):
+    """A module that a folder with two files brings back: its config says how it is built, the rest are its weights."""
 
-    Args:
-        directory: made where it is missing.
-        config: JSON-able.
-        tensors: on any device.
-    """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    flat = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    write_atomically(directory / WEIGHTS, safetensors.torch.save(flat))
-    write_atomically(directory / CONFIG, json.dumps(dict(config), indent=2).encode())
+    def to_config(self) -> dict[str, Any]:
+        """JSON-able facts from which `from_config` makes the same module, weights aside."""
+        raise NotImplementedError
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any], network: nn.Module | None = None) -> Self:
+        """A module with fresh weights; ``load_state_dict`` brings the trained ones."""
+        raise NotImplementedError
 
-def load(source: str | Path, revision: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read both files.
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write config.json and model.safetensors, each whole or not at all.
 
-    Args:
-        source: a folder, or a Hub id such as ``user/name`` where no such folder exists.
-        revision: branch, tag or commit on the Hub.
+        Args:
+            directory: made where it is missing.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        flat = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
+        write_atomically(directory / WEIGHTS, safetensors.torch.save(flat))
+        write_atomically(directory / CONFIG, json.dumps(self.to_config(), indent=2).encode())
 
-    Returns:
-        The config and the tensors.
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, revision: str | None = None, network: nn.Module | None = None
+    ) -> Self:
+        """Load a sampler from a folder, or from the Hugging Face Hub.
 
-    Raises:
-        DataError: if a file is missing or damaged, or there is no such repository.
-    """
-    config_path, weights_path = (_fetch(source, name, revision) for name in (CONFIG, WEIGHTS))
-    try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        tensors = safetensors.torch.load_file(weights_path)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise DataError(f"cannot read a model from {source}: {error}") from error
-    if not isinstance(config, dict):
-        raise DataError(f"{config_path}: expected an object, received {type(config).__name__}")
-    return config, tensors
+        Args:
+            source: a folder, or a Hub id such as ``user/name`` where no such folder exists.
+            revision: branch, tag or commit on the Hub.
+            network: for a sampler whose network is the caller's own.
 
+        Returns:
+            The sampler, in eval mode on the CPU.
 
-def push(
-    repo_id: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], private: bool | None, token: str | None
-) -> str:
-    """Upload both files to the Hub.
+        Raises:
+            DataError: if files are missing or damaged, with every missing and unexpected weight.
+        """
+        config_path, weights_path = (_fetch(source, name, revision) for name in (CONFIG, WEIGHTS))
+        try:
+            config = json.loads(config_path.read_text(encoding="utf-8"))
+            tensors = safetensors.torch.load_file(weights_path)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise DataError(f"cannot read a model from {source}: {error}") from error
+        if not isinstance(config, dict):
+            raise DataError(f"{config_path}: expected an object, received {type(config).__name__}")
+        try:
+            loaded = cls.from_config(config, network)
+            loaded.load_state_dict(tensors, strict=True)
+        except DataError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise DataError(f"the weights in {source} do not fit its config.json: {error}") from error
+        return loaded
 
-    Args:
-        repo_id: ``user/name``, made where it is missing.
-        config: JSON-able.
-        tensors: on any device.
-        private: whether a new repository is private; None: as the account's settings say.
-        token: for the Hub; None: the one that is stored.
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
+        """Upload config.json and model.safetensors to the Hugging Face Hub.
 
-    Returns:
-        The address of the commit.
-    """
-    from huggingface_hub import HfApi
+        Args:
+            repo_id: ``user/name``, made where it is missing.
+            private: whether a new repository is private; None: as the account's settings say.
+            token: for the Hub; None: the one that is stored.
 
-    api = HfApi(token=token)
-    api.create_repo(repo_id, private=private, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        save(folder, config, tensors)
-        return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+        Returns:
+            The address of the commit.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
 
 
 def _fetch(source: str | Path, name: str, revision: str | None) -> Path:

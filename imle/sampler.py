@@ -2,17 +2,16 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from imle import hub
 from imle.balance import Balance
 from imle.checks import check_integer
 from imle.conditions import ConditionCode
 from imle.errors import DataError
+from imle.hub import Pretrained
 from imle.inversion import between, nearest_noise
 from imle.networks import NETWORKS, build
 from imle.noise import sample_noise
@@ -22,7 +21,7 @@ VECTOR_BLOCK = 256  # samples a forward pass; part of the format, because the si
 OTHER_BLOCK = 16  # the same for images and other large outputs
 
 
-class LatentSampler(nn.Module):
+class LatentSampler(Pretrained):
     """Maps noise to samples: T(e), on the data's sphere where it lives on one, calibrated where that was asked for.
 
     Made by `imle.IMLE.fit`, `from_pretrained` or `from_config`.
@@ -262,54 +261,6 @@ class LatentSampler(nn.Module):
                 f"expected finite points (B, {', '.join(map(str, self.shape))}), received {tuple(z.shape)}"
             )
         return nearest_noise(self, z, self.conditions_for(condition, len(z)), steps, seed)
-
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write config.json and model.safetensors, each whole or not at all.
-
-        Args:
-            directory: made where it is missing.
-        """
-        hub.save(directory, self.to_config(), self.state_dict())
-
-    @classmethod
-    def from_pretrained(
-        cls, source: str | Path, *, revision: str | None = None, network: nn.Module | None = None
-    ) -> Self:
-        """Load a sampler from a folder, or from the Hugging Face Hub.
-
-        Args:
-            source: a folder, or a Hub id such as ``user/name`` where no such folder exists.
-            revision: branch, tag or commit on the Hub.
-            network: for a sampler whose network is the caller's own.
-
-        Returns:
-            The sampler, in eval mode on the CPU.
-
-        Raises:
-            DataError: if files are missing or damaged, with every missing and unexpected weight.
-        """
-        config, tensors = hub.load(source, revision)
-        try:
-            sampler = cls.from_config(config, network)
-            sampler.load_state_dict(tensors, strict=True)
-        except DataError:
-            raise
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise DataError(f"the weights in {source} do not fit its config.json: {error}") from error
-        return sampler
-
-    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
-        """Upload config.json and model.safetensors to the Hugging Face Hub.
-
-        Args:
-            repo_id: ``user/name``, made where it is missing.
-            private: whether a new repository is private; None: as the account's settings say.
-            token: for the Hub; None: the one that is stored.
-
-        Returns:
-            The address of the commit.
-        """
-        return hub.push(repo_id, self.to_config(), self.state_dict(), private, token)
 
     def _to_sphere(self, output: Tensor) -> Tensor:
         if not self._config["sphere"]:

@@ -158,7 +158,8 @@ class IMLE:
 
         Raises:
             DataError: if x, condition or weights cannot be used.
-            ResumeError: if the checkpoints belong to other settings or other data.
+            ResumeError: if the checkpoints belong to other settings or other data, or features or loss are functions of
+                another name or with other values on four of the examples.
             DivergedError: if the loss is not finite.
             Interrupted: if a stop was asked for; a checkpoint is committed.
         """

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from imle.conditions import Conditions
-from imle.data import Examples
+from imle.data import Examples, evenly
 from imle.errors import DataError
 from imle.networks import NETWORKS, build
 from imle.noise import stream
@@ -17,6 +17,7 @@ from imle.sampler import LatentSampler
 from imle.settings import IMLE
 
 INIT = 3  # what the random stream is for
+_PROBED = 4  # examples on which a caller's functions are tried
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -88,3 +89,28 @@ def describe(
     for name, value in callables.items():
         facts[name] = None if value is None else getattr(value, "__qualname__", type(value).__qualname__)
     return facts
+
+
+def probe(examples: Examples, features: Callable[[Tensor], Tensor] | None, loss: Loss | None) -> dict[str, list[float]]:
+    """What a caller's functions say of a few examples: their names don't tell one lambda from another.
+
+    Args:
+        examples: the data.
+        features: or None.
+        loss: or None.
+
+    Returns:
+        For each function that is given, distances or losses between neighbours of at most four examples, evenly spread.
+    """
+    rows = examples.rows(evenly(examples.n, _PROBED))
+    made: dict[str, Tensor] = {}
+    devices = [rows.device] if rows.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(0)  # a loss of random crops says the same each time
+        if features is not None:
+            with torch.no_grad():
+                points = features(rows).float()
+            made["features: distances"] = (points - points.roll(1, 0)).norm(dim=1)
+        if loss is not None:
+            made["loss: values"] = loss(rows, rows.roll(1, 0)).detach()
+    return {name: [float(f"{value:.6g}") for value in values.flatten().tolist()] for name, values in made.items()}

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -129,7 +130,7 @@ class TrainingState:
         changed = [
             f"{key} was {_short(was.get(key))}, now {_short(self.identity.get(key))}"
             for key in sorted({*was, *self.identity})
-            if was.get(key) != self.identity.get(key)
+            if not _same(was.get(key), self.identity.get(key))
         ]
         if changed:
             raise ResumeError(f"the run in {checkpoints.folder} was started otherwise: {'; '.join(changed)}")
@@ -155,6 +156,13 @@ class TrainingState:
 def cosine(lr: float, step: int, total: int) -> float:
     """The learning rate of step 0 … total − 1, from lr down to nearly zero."""
     return lr * 0.5 * (1 + math.cos(math.pi * step / total))
+
+
+def _same(was: Any, now: Any) -> bool:
+    """Equal; numbers that were computed may differ as they do from one machine to another."""
+    if isinstance(was, list) and isinstance(now, list):
+        return len(was) == len(now) and np.allclose(was, now, rtol=1e-3, atol=1e-6, equal_nan=True)
+    return bool(was == now)
 
 
 def _short(value: Any) -> str:

@@ -35,11 +35,11 @@ def sets(run: Path, folder: Path) -> tuple[Tensor, dict[str, Tensor]]:
         new = torch.tensor([k for k, row in enumerate(imagecache.read(cache).rows) if row.sha256 not in hashes])
         unseen = found.batch(new[torch.linspace(0, len(new) - 1, min(COUNT, len(new))).long()])
     rows = torch.linspace(0, len(training) - 1, min(COUNT, len(training))).long()
-    copies, (latents, labels) = training.batch(rows), training_latents(run, read_run(run).stages)
+    copies, learnt = training.batch(rows), training_latents(run, read_run(run).stages)
     noise = torch.randn(copies.shape, generator=torch.Generator().manual_seed(0))
     return training.batch(range(len(training))), {
         "images never seen": unseen,
-        "reconstructions": model.decode(latents[rows], labels[rows] if model.classes else None),
+        "reconstructions": model.decode(learnt.latents[rows], learnt.labels[rows] if model.classes else None),
         "samples": model.sample(COUNT, seed=3),
         "training images + noise (σ = 8/255)": (copies + 8 / 255 * noise).clamp(0, 1),
         "training images, mean of 3×3 pixels": F.avg_pool2d(F.pad(copies, (1,) * 4, mode="replicate"), 3, 1),

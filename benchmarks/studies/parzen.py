@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from class_folders import read
 from common import COLOURS, WIDTH, plt, save, table
-from PIL import Image
 from torch import Tensor
 
 import imle
@@ -27,17 +27,6 @@ PUBLISHED = {
     "DBN": (138, 2), "stacked CAE": (121, 1.6), "deep GSN": (214, 1.1), "GAN": (225, 2), "GMMN": (147, 2),
     "IMLE (2018)": (257, 6), "GMMN + autoencoder": (282, 2),
 }  # fmt: skip
-
-
-def read(folder: str) -> Tensor:
-    """(N, 784) pixels in [0, 1], in an order that depends on nothing but the file names."""
-    files = sorted(Path(folder).glob("[0-9]/*.png"))
-    if len(files) < SAMPLES + TEST + VALIDATION:
-        raise SystemExit(f"{folder}: expected at least 21,000 PNG files in subfolders 0 … 9, received {len(files)}")
-    pixels = np.stack([np.asarray(Image.open(file).convert("L")) for file in files])
-    if pixels.shape[1:] != (28, 28):
-        raise SystemExit(f"{folder}: expected images of 28×28, received {pixels.shape[1:]}")
-    return torch.from_numpy(pixels).flatten(1).float() / 255
 
 
 def k_means(x: Tensor, count: int, rounds: int, seed: int) -> Tensor:
@@ -74,12 +63,16 @@ def picture(results: list[dict[str, Any]], tiles: dict[str, Tensor]) -> Any:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mnist", required=True, help="folder with the subfolders 0 … 9")
+    parser.add_argument("--mnist", type=Path, required=True, help="folder with the subfolders 0 … 9")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--test", type=int, default=TEST, help="held-out images that the mean is over")
     options = parser.parse_args()
-    pixels = read(options.mnist)
+    digits, _ = read(options.mnist)
+    least = SAMPLES + TEST + VALIDATION
+    if len(digits) < least or digits.shape[1:] != (1, 28, 28):
+        raise SystemExit(f"expected (N, 1, 28, 28) digits, N >= {least:,}, received {tuple(digits.shape)}")
+    pixels = digits.flatten(1).float() / 255
     order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
     test, validation, train = pixels[order].split([options.test, VALIDATION, len(pixels) - options.test - VALIDATION])
 

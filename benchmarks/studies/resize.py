@@ -13,7 +13,7 @@ from pathlib import Path
 import common
 import torch
 import torch.nn.functional as F
-from metrics import read
+from class_folders import read
 
 from glann import extractors, features
 from imle.search import nearest
@@ -27,9 +27,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, action="append")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    folders = [sorted(c.iterdir())[:EACH] for c in sorted(asked.cifar10.iterdir()) if c.is_dir()]
-    images = (255 * read([path for folder in folders for path in folder])).round().byte()
-    labels = torch.arange(len(folders)).repeat_interleave(EACH)
+    images, labels = read(asked.cifar10, 0, EACH)
     rows = []
     for side in asked.side or (64, 96, 128, 160, 224):
         extractors.SMALL_SIDE = side
@@ -38,7 +36,7 @@ def main() -> None:
         found = judge(images)
         seconds = time.process_time() - started
         near = nearest(found, found, k=NEIGHBOURS + 1).indices[:, 1:]
-        seen = F.one_hot(labels[near], len(folders)).sum(1).argmax(1)
+        seen = F.one_hot(labels[near]).sum(1).argmax(1)
         rows.append([side, f"{float((seen == labels).float().mean()):.3f}", f"{len(images) / seconds:.0f}"])
         print(rows[-1], flush=True)
     common.table(["side in pixels", "recognised", "images a processor second"], rows)

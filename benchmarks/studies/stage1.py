@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from class_folders import read
 from common import plt, save, table
 from judge import Judge
 from torch import Tensor
@@ -20,7 +21,6 @@ from variants import sheet
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from baselines import two_stages
-from results import read
 
 from glann.features import build
 from glann.images import ImageSet

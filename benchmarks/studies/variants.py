@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from class_folders import read
 from common import gaussian_samples, plt, save
-from digit_classifier import load, read_digits
+from digit_classifier import CLASSES, load, read_digits
 from judge import Judge as ImageJudge
-from PIL import Image
 from safetensors.torch import load_file
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
@@ -123,14 +123,6 @@ def picture(grids: dict[str, Tensor]) -> Any:
     return figure
 
 
-def read_images(folder: Path, last: int) -> Tensor:
-    """(N, 3, H, W) in [0, 1]: the last files of each class, so many in total."""
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
-    files = [file for c in classes for file in sorted(c.iterdir())[-last // len(classes) :]]
-    pixels = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-
-
 def table(rows: dict[str, list[dict[str, float]]]) -> str:
     """Markdown: mean and, over several seeds, the standard deviation."""
     columns = list(next(iter(rows.values()))[0])
@@ -164,7 +156,7 @@ def main() -> None:
         reference = read_digits(options.digits[0], 2 * DECODED)[0]
     else:
         look = ImageJudge(options.judge[1]).features
-        reference = read_images(options.judge[0], DECODED)
+        reference = read(options.judge[0], -DECODED // CLASSES)[0].float() / 255
     decode: Callable[[Tensor], Tensor]
     if options.run:
         decode = GLANN.from_pretrained(options.run).decode

@@ -49,7 +49,7 @@ def test_scores_of_a_run_on_its_own_images(copied, photos):
 
     # PSNR is that of the images and their latents.
     model = GLANN.from_pretrained(copied)
-    latents, _ = training_latents(copied, read_run(copied).stages)
+    latents = training_latents(copied, read_run(copied).stages).latents
     originals = torch.stack([torch.from_numpy(_pixels(p)) for p in sorted(photos.rglob("*.png"))]).double()
     squared = (model.decode(latents).double() - originals / 255).square().mean((1, 2, 3))
     assert facts["psnr_reconstruction"] == pytest.approx(float((-10 * squared.log10()).mean()), abs=1e-4)

@@ -50,6 +50,7 @@ def test_the_distance_falls_and_the_latents_stay_on_the_sphere(images):
     watcher.epoch = rows.append
     result = fit(images, SETTINGS.model_copy(update={"epochs": 30}), watcher=watcher)
     assert [row["epoch"] for row in rows] == list(range(1, 31))
+    assert {(row["epochs"], row["batch_size"]) for row in rows} == {(30, SETTINGS.batch_size)}
     assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
     torch.testing.assert_close(result.latents.norm(dim=1), torch.ones(40))
     with torch.no_grad():

@@ -97,6 +97,16 @@ def test_rows_survive_a_crash_and_odd_values(tmp_path):
     assert describe(run)["stage 1"] == "first: 0 of 5 epochs"
 
 
+def test_what_followed_from_the_number_of_images_is_told_and_what_was_asked_goes_before(tmp_path):
+    run = make_run(tmp_path / "run", stages=("glo",))
+    rows = [{"epoch": 1, "epochs": 334, "batch_size": 4, "loss": 0.5}]
+    (run / "glo" / "metrics.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    assert describe(run)["stage 1"] == "glo: 1 of 5 epochs in batches of 4, last loss 0.5"
+    (run / "run.toml").write_text('[[stages]]\nuse = "glo"\nlatent_dim = 8\n')
+    assert describe(run)["stage 1"] == "glo: 1 of 334 epochs in batches of 4, last loss 0.5"
+    assert read_run(run).stages[0].settings == {"epochs": 334, "batch_size": 4, "latent_dim": 8}
+
+
 def test_phases_take_the_place_of_the_sum(tmp_path):
     run = make_run(tmp_path / "run", stages=("imle",))
     rows = [{"epoch": e, "seconds_search": 2.0, "seconds_train": 1.0, "seconds": 3.0} for e in (1, 2)]

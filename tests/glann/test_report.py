@@ -109,7 +109,9 @@ def run(tmp_path):
         "stages": stages, "versions": {"python": "3.99.1", "torch": "2.99"},
     }  # fmt: skip
     (run / "run.toml").write_text(tomli_w.dumps(record))
-    write_rows(run, "glo", [{"epoch": e, "loss": 0.3 / e, "lr": 1e-3, "seconds": 30.0} for e in (1, 2, 3)])
+    write_rows(
+        run, "glo", [{"epoch": e, "batch_size": 47, "loss": 0.3 / e, "lr": 1e-3, "seconds": 30.0} for e in (1, 2, 3)]
+    )
     write_rows(run, "imle", [imle_row(1), imle_row(2)])
 
     torch.manual_seed(0)
@@ -140,6 +142,7 @@ def test_the_page_tells_everything(run):
         "Where the time went", "Skipped files", "Draw more", "How it was made",
     ]  # fmt: skip
     for told in ("16×16 RGB", "a <b>bold</b> test", "laplacian", "{Every = {epochs = 1}}", "when to match again",
+                 "images in one step", "47",
                  "3.99.1", NASTY, "1 file could not be decoded", "--out run", "cpu", "fp32"):  # fmt: skip
         assert told in page.text, told
     words = page.sections["Where the time went"].split()

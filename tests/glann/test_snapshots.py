@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from glann.snapshots import Snapshots, due, spread
+from glann.snapshots import COUNT, Snapshots, due
+from imle.data import evenly
 
 
 def test_moments_are_powers_of_two_and_the_end():
@@ -12,8 +13,8 @@ def test_moments_are_powers_of_two_and_the_end():
 
 
 @pytest.mark.parametrize(("count", "rows"), [(4, [0, 1, 2, 3]), (8, list(range(8))), (15, [0, 2, 4, 6, 8, 10, 12, 14])])
-def test_spread(count, rows):
-    assert spread(count).tolist() == rows
+def test_images_are_spread_evenly(count, rows):
+    assert evenly(count, COUNT).tolist() == rows
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

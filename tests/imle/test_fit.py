@@ -110,6 +110,35 @@ def test_other_settings_or_data_do_not_resume(ring, tmp_path):
         SMALL.fit(ring, weights=torch.ones(len(ring)), checkpoints=Checkpoints(tmp_path))
 
 
+def test_functions_are_told_apart_by_their_values(ring, tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+
+    def go_on(scale, power, epochs=4):
+        """A fit whose lambdas have the same names whatever they compute."""
+        return dataclasses.replace(SMALL, epochs=epochs).fit(
+            ring,
+            features=lambda rows: rows * torch.tensor([1.0, 1.0, scale]),
+            loss=lambda output, target: (output - target).abs().pow(power).sum(1),
+            checkpoints=checkpoints,
+        )
+
+    half = go_on(0.5, 2, epochs=2)
+    assert same(half, go_on(0.5, 2, epochs=2))
+    with pytest.raises(ResumeError, match=r"otherwise: features: distances was \[.*\], now \[[^;]*\]$"):
+        go_on(0.6, 2)
+    with pytest.raises(ResumeError, match=r"otherwise: loss: values was \[.*\], now \[[^;]*\]$"):
+        go_on(0.5, 1)
+    assert len(go_on(0.5, 2.0001).history) == 4  # no further away than another machine's rounding
+
+
+def test_a_loss_may_be_random(ring, tmp_path):
+    def noisy(output, target):
+        return (output - target + 0.1 * torch.randn_like(output)).square().sum(1)
+
+    first = SMALL.fit(ring, loss=noisy, checkpoints=Checkpoints(tmp_path))
+    assert same(first, SMALL.fit(ring, loss=noisy, checkpoints=Checkpoints(tmp_path)))
+
+
 def test_a_checkpoint_of_something_else_is_not_resumed(ring, tmp_path):
     SMALL.fit(ring, checkpoints=Checkpoints(tmp_path))
     found = Checkpoints(tmp_path).latest()
@@ -123,11 +152,13 @@ def test_rows_have_what_a_reader_needs(ring):
     watcher = Rows()
     SMALL.fit(ring, watcher=watcher)
     assert set(watcher.rows[0]) == {
-        "epoch", "loss", "lr", "mean_distance", "median_distance", "max_distance", "distinct_share",
+        "epoch", "batch_size", "loss", "lr", "mean_distance", "median_distance", "max_distance", "distinct_share",
         "seconds_generate", "seconds_search", "seconds_train", "seconds",
     }  # fmt: skip
     assert [r["epoch"] for r in watcher.rows] == [1, 2, 3, 4]
+    assert dataclasses.replace(SMALL, epochs=1, batch_size=None).fit(ring).history[0]["batch_size"] == 15  # an eighth
     for row in watcher.rows:
+        assert row["batch_size"] == SMALL.batch_size
         assert 0 < row["median_distance"] <= row["max_distance"]
         assert 0 < row["distinct_share"] <= 1
         assert 0 < row["lr"] <= SMALL.lr
@@ -208,7 +239,7 @@ def test_divergence_stops_before_anything_bad_is_committed(ring, tmp_path):
         loss.calls += 1
         return errors * (float("nan") if loss.calls == 11 else 1.0)
 
-    loss.calls = 0
+    loss.calls = -1  # the first call is on the examples alone
     with pytest.raises(DivergedError, match="epoch 3"):
         SMALL.fit(ring, loss=loss, checkpoints=good)
     kept = good.latest()

@@ -42,7 +42,9 @@ class Chart:
     unit: str = "epoch"  # of the horizontal axis
 
 
-def chart(title: str, note: str, series: Mapping[str, Sequence[Point]], percent: bool = False) -> Chart | None:
+def chart(
+    title: str, note: str, series: Mapping[str, Sequence[Point]], *, percent: bool = False, linear: bool = False
+) -> Chart | None:
     """Lay out a chart.
 
     Args:
@@ -50,6 +52,7 @@ def chart(title: str, note: str, series: Mapping[str, Sequence[Point]], percent:
         note: what it means, in a sentence without a full stop.
         series: label -> (epoch, value) pairs, finite, in the order of the epochs; empty ones are left out.
         percent: whether the values are shares from 0 to 1.
+        linear: whether the axis is linear in any case.
 
     Returns:
         The chart, or None where no series has a point.
@@ -61,7 +64,7 @@ def chart(title: str, note: str, series: Mapping[str, Sequence[Point]], percent:
     values = [value for points in drawn.values() for _, value in points]
     first, last = min(epochs), max(epochs)
     low, high = min(values), max(values)
-    logarithmic = not percent and low > 0 and high / low > _LOG_RATIO
+    logarithmic = not (percent or linear) and low > 0 and high / low > _LOG_RATIO
     if logarithmic:
         bottom, top = math.log10(low) - 0.05, math.log10(high) + 0.05
         marks = log_ticks(low, high)

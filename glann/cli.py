@@ -63,6 +63,8 @@ def main() -> None:
 @click.option("--labels", is_flag=True, help="The first folder below IMAGES is the class of an image.")
 @click.option("--labels-file", type=click.Path(path_type=Path), metavar="FILE.csv|FILE.json",
               help="The class of each image: lines of path,class or {path: class}, relative to IMAGES.")  # fmt: skip
+@click.option("--holdout", type=float, metavar="SHARE",
+              help="Share of IMAGES that is not trained on, up to 0.5; stage 2 is scored against it.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Fixes the whole run.  [default: 0]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)

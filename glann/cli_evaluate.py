@@ -39,6 +39,7 @@ _ROWS = (
 @click.option("--labels", is_flag=True, help="The first folder below IMAGES is the class of an image.")
 @click.option("--labels-file", type=click.Path(path_type=Path), metavar="FILE.csv|FILE.json",
               help="The class of each image, as for `glann fit`.")  # fmt: skip
+@click.option("--unseen", is_flag=True, help="Leave out the images that RUN was trained on.")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png",
               help="Samples above their nearest training images.  [default: RUN/evaluation.png]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object in place of the table.")

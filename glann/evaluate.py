@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from glann import features as networks
-from glann import imagecache, images, pictures, reconstruction
+from glann import imagecache, images, reconstruction
 from glann.class_scores import ClassScores, score_classes
 from glann.classes import draw_labels
-from glann.evaluation_images import PORTION, Samples, features_of
+from glann.evaluation_images import PORTION, Samples, features_of, picture
 from glann.images import ImageSet
 from glann.info import read_run
-from glann.memorisation import NEIGHBOURS, QUANTILE, Nearest, TrainingImages
+from glann.memorisation import QUANTILE, Nearest, TrainingImages
 from glann.scores import LEAST, Scores, score
 from imle.data import evenly
 from imle.errors import DataError, ResumeError, SettingsError
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 MOST = 2500  # samples, and images in each half, where nothing is asked: a few minutes on two cores
 MOST_TRAINING = 20_000  # training images that samples are held against, evenly spread where there are more
-_COLUMNS = 16  # samples in a row of the picture
 _FEW_UNSEEN = 100  # unseen images from which the share that they would be memorised is worth more than its definition
 _SPLIT = 31  # key of the random stream that halves the folder
 
@@ -49,7 +48,7 @@ class Evaluation:
     scores: Scores  # samples against real images
     floor: Scores  # real images against real images
     n: int  # samples, images in the reference, other real images
-    n_images: int  # usable images in the folder
+    n_images: int  # usable images in the folder, the unseen ones where only these were asked for
     n_trained_on: int | None  # of the reference, how many the model was trained on; None where that is not known
     features: "Features"
     truncation: float
@@ -57,7 +56,7 @@ class Evaluation:
     reconstructions: dict[str, Any]
     classes: ClassScores | None
     warnings: list[str]
-    picture: "Image"  # see `_picture`
+    picture: "Image"  # see `glann.evaluation_images.picture`
 
     @property
     def few(self) -> bool:
@@ -97,6 +96,7 @@ def evaluate(
     weights: Path | None = None,
     truncation: float = 1.0,
     labels: bool | Path = False,
+    unseen: bool = False,
     say: Say = lambda line: None,
 ) -> Evaluation:
     """Score a model on a folder of images.
@@ -111,15 +111,18 @@ def evaluate(
         truncation: see `GLANN.sample`.
         labels: where the class of an image is from, as in `glann.images.prepare`; a model with classes takes the first
             folder where all of them are classes it knows.
+        unseen: leave out the images of the folder that the run was trained on.
         say: is given lines for a person.
 
     Returns:
         Scores, the floor, and a picture.
 
     Raises:
-        SettingsError: for n or features out of range.
+        SettingsError: for n or features out of range, or ``unseen`` for an exported model.
         DataError: for a folder that cannot be used, fewer than 32 images, or weights that are missing.
     """
+    if unseen and model.run is None:
+        raise SettingsError("expected a run folder: an exported model does not know which images are unseen")
     stages = [] if model.run is None else read_run(model.run).stages
     loss = next((str(s.settings["loss"]) for s in reversed(stages) if "loss" in s.settings), None)
     device = str(next(model.generator.parameters()).device)
@@ -141,14 +144,17 @@ def evaluate(
         cache = Path(scratch) / "images"
         wanted: Any = str(model.channels)
         real = images.prepare(source, cache, size=model.size, channels=wanted, labels=labels, report=say)
-        n = _check_count(n, len(real), source)
         named = _classes(model, real, bool(labels))
         if named is None and model.classes:
             warn("the model has classes, the folder has not: no scores of classes (see --labels, --labels-file)")
-        order = torch.randperm(len(real), generator=stream(seed, _SPLIT))
-        first, second = order[:n], order[n : 2 * n]
         training, hashes = _training(model, warn)
+        if unseen and training is None:
+            raise DataError(f"the images of {model.run} are not at hand: which of {source} are unseen is not known")
         trained_on = torch.tensor([row.sha256 in hashes for row in imagecache.read(cache).rows])
+        usable = torch.arange(len(real))[~trained_on] if unseen else torch.arange(len(real))
+        n = _check_count(n, len(usable), "unseen" if unseen else "usable", source)
+        order = usable[torch.randperm(len(usable), generator=stream(seed, _SPLIT))]
+        first, second = order[:n], order[n : 2 * n]
 
         reference, other = (
             features_of(judge, (real.batch(part) for part in rows.split(PORTION)), n, what, say)
@@ -164,12 +170,12 @@ def evaluate(
         held = TrainingImages(against.batch(part) for part in rows.split(PORTION))
         nearest = Nearest.joined([held(batch) for batch in samples.batches(n)])
         pairs = reconstruction.reconstruct(model, stages, training, lambda k: real.batch(first[:k]))
-        unseen = order[: 2 * n][~trained_on[order[: 2 * n]]] if training else order[:0]
-        enough = len(unseen) >= _FEW_UNSEEN
+        fresh = order[: 2 * n][~trained_on[order[: 2 * n]]] if training else order[:0]
+        enough = len(fresh) >= _FEW_UNSEEN
         memorised = {
             "share": held.share(nearest),
-            "floor": held.share(held(real.batch(unseen))) if enough else QUANTILE,
-            "floor_of": f"{len(unseen)} unseen images" if enough else "by definition",
+            "floor": held.share(held(real.batch(fresh))) if enough else QUANTILE,
+            "floor_of": f"{len(fresh)} unseen images" if enough else "by definition",
             "reconstructions_share": held.share(held(pairs.copies)),
             "against": "training images" if training else "the folder, taken for the training images",
             "n_training": len(rows),
@@ -194,21 +200,21 @@ def evaluate(
             classes = score_classes(names, (reference, numbers[first]), (other, numbers[second]), generated, asked)
 
         found = Evaluation(
-            scores, floor, n, len(real), int(trained_on[first].sum()) if training else None, judge, truncation,
-            memorised, reconstructions, classes, warnings, _picture(samples, against, rows, nearest),
+            scores, floor, n, len(usable), int(trained_on[first].sum()) if training else None, judge, truncation,
+            memorised, reconstructions, classes, warnings, picture(samples, against, rows, nearest),
         )  # fmt: skip
         for line in _caveats(found, len(against)):
             warn(line)
     return found
 
 
-def _check_count(n: int | None, found: int, source: Path) -> int:
+def _check_count(n: int | None, found: int, kind: str, source: Path) -> int:
     if found < 2 * LEAST:
-        raise DataError(f"expected at least {2 * LEAST} usable images in {source}, received {found}")
+        raise DataError(f"expected at least {2 * LEAST} {kind} images in {source}, received {found}")
     if n is not None and not LEAST <= n <= found // 2:
         raise SettingsError(
-            f"expected n from {LEAST} to {found // 2}, half of the {found:,} images (the other half is the floor), "
-            f"received {n}"
+            f"expected n from {LEAST} to {found // 2}, half of the {found:,} {kind} images (the other half is the "
+            f"floor), received {n}"
         )
     return n or min(found // 2, MOST)
 
@@ -219,7 +225,7 @@ def _training(model: "GLANN", warn: Say) -> tuple[ImageSet | None, set[str]]:
         return None, set()
     try:
         found = images.load(model.run / "images")
-        hashes = {row.sha256 for row in imagecache.read(model.run / "images").rows}
+        hashes = imagecache.read(model.run / "images").trained_on
     except ResumeError as error:
         warn(f"the training images are not at hand: {error}")
         return None, set()
@@ -240,18 +246,6 @@ def _classes(model: "GLANN", real: ImageSet, asked: bool) -> tuple[Sequence[str]
     return names, torch.tensor([place[name] for name in found])
 
 
-def _picture(samples: Samples, training: ImageSet, rows: Tensor, nearest: Nearest) -> "Image":
-    """The first samples above the three training images nearest to each, then those that are nearest to one."""
-    count = min(_COLUMNS, len(nearest.rows))
-    closest = nearest.closeness.sort(stable=True).indices[:count]
-    sheet: list[Tensor] = []
-    for chosen in (torch.arange(count), closest):
-        sheet.append(torch.cat([samples.one(k) for k in chosen.tolist()]))
-        sheet += [training.batch(rows[nearest.rows[chosen, rank]]) for rank in range(NEIGHBOURS)]
-        sheet.append(torch.ones_like(sheet[0]))  # a white row between the two
-    return pictures.grid(torch.cat(sheet[:-1]), columns=count)
-
-
 def _caveats(found: Evaluation, n_training: int) -> list[str]:
     """What a reader of these scores must know."""
     lines = []
@@ -265,7 +259,7 @@ def _caveats(found: Evaluation, n_training: int) -> list[str]:
     elif found.n_trained_on:
         lines.append(
             f"{found.n_trained_on:,} of the {found.n:,} real images are training images: a model that only repeats "
-            "them scores well; images it never saw say more"
+            "them scores well; images it never saw say more (--unseen takes only these)"
         )
     if found.memorised["n_training"] < n_training:
         lines.append(f"samples were held against {found.memorised['n_training']:,} of {n_training:,} training images")

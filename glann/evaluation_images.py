@@ -1,4 +1,4 @@
-"""Where the images of an evaluation come from, a portion at a time, and the features of them."""
+"""Where the images of an evaluation come from, a portion at a time, the features of them, and a picture."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,12 +9,17 @@ from torch import Tensor
 
 from glann import pictures
 from glann.imagebuild import every_few_seconds
+from glann.memorisation import NEIGHBOURS, Nearest
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from glann.features import Features
+    from glann.images import ImageSet
     from glann.model import GLANN
 
 PORTION = 250  # images held at a time
+_COLUMNS = 16  # samples in a row of the picture
 
 
 @dataclass(frozen=True)
@@ -61,3 +66,25 @@ def features_of(
         done += len(batch)
         tell(done)
     return torch.cat(parts)
+
+
+def picture(samples: Samples, training: "ImageSet", rows: Tensor, nearest: Nearest) -> "Image":
+    """The first samples above the three training images nearest to each, then those that are nearest to one.
+
+    Args:
+        samples: of the model.
+        training: images.
+        rows: (M,) of the training images that samples were held against.
+        nearest: for each of N samples, which of them are nearest.
+
+    Returns:
+        Up to 16 columns of eight images, a white row in the middle.
+    """
+    count = min(_COLUMNS, len(nearest.rows))
+    closest = nearest.closeness.sort(stable=True).indices[:count]
+    sheet: list[Tensor] = []
+    for chosen in (torch.arange(count), closest):
+        sheet.append(torch.cat([samples.one(k) for k in chosen.tolist()]))
+        sheet += [training.batch(rows[nearest.rows[chosen, rank]]) for rank in range(NEIGHBOURS)]
+        sheet.append(torch.ones_like(sheet[0]))  # a white row between the two
+    return pictures.grid(torch.cat(sheet[:-1]), columns=count)

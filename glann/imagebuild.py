@@ -11,6 +11,7 @@ from typing import Literal
 
 from glann import imagecache
 from glann.decode import FORMAT_NAMES, Decoded, Header, decode, probe, why
+from glann.holdout import HELD_OUT, TRAINING, Holdout
 from glann.imagecache import Facts, Pixels, Row
 from glann.labels import check_classes, read_labels
 from glann.scan import Found, Scan, show
@@ -93,6 +94,7 @@ def build(
     size: tuple[int, int] | None,
     channels: Channels,
     labels: bool | Path,
+    holdout: Holdout | None,
     report: Report,
 ) -> None:
     """Make a cache; its settings are those of `glann.images.prepare`.
@@ -105,11 +107,12 @@ def build(
         size: (height, width) in pixels, or None to choose it.
         channels: how many, or ``auto``.
         labels: where the class of an image is from: its first folder (True), a file, or nowhere (False).
+        holdout: which images go last, not to be trained on.
         report: is given lines for a person.
 
     Raises:
-        DataError: for fewer than 4 usable images, an image without a class, fewer than two classes, or a bad file where
-            these are refused.
+        DataError: for fewer than 4 usable images, fewer than 16 to hold out, an image without a class, fewer than two
+            classes, or a bad file where these are refused.
     """
     # What is there, and what the headers say of it.
     if not found.files and not found.bad:
@@ -135,7 +138,11 @@ def build(
         report(f"size {size[0]}x{size[1]}: {size_reason}; --size chooses another")
     widest = max(header.channels for header in headers.values()) if channels == "auto" else int(channels)
 
-    # Decode in the order of the paths, straight to disk.
+    # Those to train on first, each part in the order of the paths.
+    held = holdout.choose({file.path: classes.get(file.path, "") for file in headers}) if holdout else set()
+    headers = dict(sorted(headers.items(), key=lambda entry: entry[0].path in held))
+
+    # Decode in that order, straight to disk.
     rows: list[Row] = []
     needed = 1
 
@@ -145,7 +152,8 @@ def build(
         for done, (file, image) in enumerate(_decode_all(source, headers, size, widest), 1):
             if isinstance(image, Decoded):
                 facts = (image.sha256, len(rows), image.width, image.height, file.bytes, file.mtime_ns)
-                rows.append(Row(file.path, *facts, classes.get(file.path, "")))
+                split = HELD_OUT if file.path in held else TRAINING
+                rows.append(Row(file.path, *facts, classes.get(file.path, ""), split))
                 needed = max(needed, image.needed)
                 yield image.pixels[None]  # (1, C, H, W)
             else:
@@ -154,10 +162,13 @@ def build(
 
     with imagecache.building(folder) as scratch:
         imagecache.write_pixels(scratch, (widest, *size), decoded())
-        if len(rows) < MIN_IMAGES:
-            raise DataError(f"expected at least {MIN_IMAGES} usable images in {source}, received {len(rows)}{bad}")
+        trained = [row for row in rows if row.split == TRAINING]
+        if len(trained) < MIN_IMAGES:
+            raise DataError(f"expected at least {MIN_IMAGES} usable images in {source}, received {len(trained)}{bad}")
+        if holdout:
+            holdout.check(len(rows) - len(trained), len(rows))
         if labels:
-            check_classes([row.label for row in rows], source)
+            check_classes([row.label for row in trained], source)
 
         # Now that every pixel was seen: no more channels than hold them all.
         count, channels_reason = widest, "asked"
@@ -178,6 +189,7 @@ def build(
             skipped=len(bad.reasons),
             others=found.others,
             fingerprint=imagecache.fingerprint(rows, size, count),
+            held_out=len(rows) - len(trained),
         )
         imagecache.write_lists(scratch, facts, rows, bad.reasons)
 

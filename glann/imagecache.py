@@ -1,6 +1,7 @@
 """The decoded images of a folder on disk: whole or absent, never half.
 
-    manifest.csv   a line an image: path, sha256, row, width, height (of the original, upright), bytes, mtime_ns, label
+    manifest.csv   a line an image: path, sha256, row, width, height (of the original, upright), bytes, mtime_ns, label,
+                   split; first those to train on, then those held out, each in the order of the paths
     skipped.csv    a line a file that could not be decoded: path, reason
     pixels.npy     (N, C, H, W) uint8
     images.json    `Facts`: size, channels, counts, what was decided and why, and the fingerprint of the whole
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from glann.holdout import HELD_OUT, TRAINING
 from imle.atomic import flush
 from imle.errors import ResumeError
 
@@ -43,6 +45,7 @@ class Row:
     bytes: int
     mtime_ns: int  # last change, nanoseconds since 1970
     label: str  # class name, or nothing
+    split: str = TRAINING  # or held out
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Facts:
     skipped: int  # files that could not be decoded
     others: int  # files whose name is not that of an image
     fingerprint: str
+    held_out: int = 0  # of the count
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,11 @@ class Cache:
     rows: list[Row]
     bad: dict[str, str]  # path -> why it could not be decoded
     pixels: Pixels  # (N, C, H, W), mapped from disk, read only
+
+    @property
+    def trained_on(self) -> set[str]:
+        """The hashes of the files that are not held out."""
+        return {row.sha256 for row in self.rows if row.split == TRAINING}
 
 
 @contextlib.contextmanager
@@ -153,8 +162,8 @@ def read(folder: Path) -> Cache:
         if facts.format != FORMAT:
             raise ValueError(f"expected format {FORMAT}, received {facts.format}")
         rows = [
-            Row(path, sha256, int(row), int(width), int(height), int(size), int(mtime_ns), label)
-            for path, sha256, row, width, height, size, mtime_ns, label in _read_csv(folder / "manifest.csv")
+            Row(path, sha256, int(row), int(width), int(height), int(size), int(mtime_ns), *rest)
+            for path, sha256, row, width, height, size, mtime_ns, *rest in _read_csv(folder / "manifest.csv")
         ]
         bad = {line[0]: line[1] for line in _read_csv(folder / "skipped.csv")}
         pixels: Pixels = np.load(folder / "pixels.npy", mmap_mode="r", allow_pickle=False)
@@ -173,11 +182,12 @@ def read(folder: Path) -> Cache:
 
 
 def fingerprint(rows: Iterable[Row], size: tuple[int, int], channels: int) -> str:
-    """A hash of what a model can see: the order, paths, contents and classes of the images, their size and channels."""
+    """A hash of what a model can see: paths, contents, classes and split of the images in order, size and channels."""
     digest = hashlib.sha256(f"{size[0]}x{size[1]}x{channels}\n".encode())
     for row in rows:
         label = b"\0" + row.label.encode("utf-8", "surrogateescape") if row.label else b""
-        digest.update(row.path.encode("utf-8", "surrogateescape") + b"\0" + row.sha256.encode() + label + b"\n")
+        held = b"" if row.split == TRAINING else b"\0\0" + HELD_OUT.encode()
+        digest.update(row.path.encode("utf-8", "surrogateescape") + b"\0" + row.sha256.encode() + label + held + b"\n")
     return digest.hexdigest()
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glann.decode import check_size, decode, parse_size, probe, why
+from glann.holdout import TRAINING, Holdout
 from glann.imagebuild import BadFiles, Channels, OnBadImage, Report, build, every_few_seconds, name_some
 from glann.imagecache import Cache, Pixels, read, write_manifest
 from glann.labels import read_labels
@@ -27,13 +28,14 @@ _NAMED = 10  # bad files that are reported one by one before the rest is only co
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """The decoded images of a folder, in the order of their paths."""
+    """The decoded images of a folder that are to be trained on, in the order of their paths."""
 
     pixels: Pixels  # (N, C, H, W), mapped from disk, read only
     paths: list[str]  # N, relative to the folder, with forward slashes
     labels: list[str] | None  # N class names
     fingerprint: str  # changes with any path, content, class, size or channel count
     skipped: int  # files that could not be decoded
+    held_out: "ImageSet | None" = field(default=None, kw_only=True)  # those that are not to be trained on
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -93,6 +95,7 @@ def prepare(
     channels: Channels = "auto",
     on_bad_image: OnBadImage = "skip",
     labels: bool | Path = False,
+    holdout: Holdout | None = None,
     report: Report = lambda line: None,
 ) -> ImageSet:
     """Decode a folder of images into a cache, or reuse the cache where the images are still the same.
@@ -112,6 +115,7 @@ def prepare(
         on_bad_image: whether a file that cannot be decoded is left out and listed in ``skipped.csv``, or refused.
         labels: where the class of an image is from: True for its first folder, or a file (see
             `glann.labels.read_file`). False keeps those of the cache; a new one has none then.
+        holdout: which images of a new cache are held out; one that is there keeps its own.
         report: is given lines for a person: what was decided and why, bad files, progress every few seconds.
 
     Returns:
@@ -119,8 +123,9 @@ def prepare(
 
     Raises:
         ValueError: for a size or channels other than those above.
-        DataError: if the folder is missing or holds fewer than 4 usable images; for a bad file with
-            ``on_bad_image="error"``; with ``labels`` for an image without a class, or fewer than two classes.
+        DataError: if the folder is missing or holds fewer than 4 usable images, or fewer than 16 to hold out; for a
+            bad file with ``on_bad_image="error"``; with ``labels`` for an image without a class, or fewer than two
+            classes.
         ResumeError: if the cache is of other images or settings, or damaged.
     """
     if size is not None:
@@ -137,16 +142,17 @@ def prepare(
                 cache, source, folder, found, bad, _settings(cache, size, channels, labels, source, report), report
             )
         else:
-            build(source, folder, found, bad, size, channels, labels, report)
+            build(source, folder, found, bad, size, channels, labels, holdout, report)
     for path in sorted(bad.reasons)[:_NAMED]:
         report(f"skipped {show(path)}: {bad.reasons[path]}")
     if len(bad.reasons) > _NAMED:
         report(f"skipped {len(bad.reasons) - _NAMED:,} more files, listed in {folder / 'skipped.csv'}")
     cache = read(folder)
     facts = cache.facts
+    held_out = f"{facts.held_out:,} of them held out, " if facts.held_out else ""
     report(
-        f"{facts.count:,} images, {facts.height}x{facts.width}, channels {facts.channels} ({facts.channels_reason}); "
-        f"bad files skipped: {len(bad.reasons):,}, other files ignored: {found.others:,}"
+        f"{facts.count:,} images, {held_out}{facts.height}x{facts.width}, channels {facts.channels} "
+        f"({facts.channels_reason}); bad files skipped: {len(bad.reasons):,}, other files ignored: {found.others:,}"
     )
     return _image_set(cache)
 
@@ -230,10 +236,16 @@ def _compare(
 
 
 def _image_set(cache: Cache) -> ImageSet:
-    return ImageSet(
-        pixels=cache.pixels,
-        paths=[row.path for row in cache.rows],
-        labels=[row.label for row in cache.rows] if cache.facts.labels else None,
-        fingerprint=cache.facts.fingerprint,
-        skipped=cache.facts.skipped,
-    )
+    count = sum(row.split == TRAINING for row in cache.rows)
+
+    def part(rows: slice, held_out: ImageSet | None) -> ImageSet:
+        return ImageSet(
+            pixels=cache.pixels[rows],
+            paths=[row.path for row in cache.rows[rows]],
+            labels=[row.label for row in cache.rows[rows]] if cache.facts.labels else None,
+            fingerprint=cache.facts.fingerprint,
+            skipped=cache.facts.skipped,
+            held_out=held_out,
+        )
+
+    return part(slice(count), part(slice(count, None), None) if count < len(cache.rows) else None)

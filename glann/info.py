@@ -59,6 +59,11 @@ class RunFiles:
     stages: list[StageFiles]  # in the order of the pipeline
 
     @property
+    def held_out(self) -> int:
+        """Images that are not trained on."""
+        return int(number(self.images.get("held_out")) or 0)
+
+    @property
     def seconds(self) -> float:
         """Time of decoding and of all epochs so far."""
         decode = number(self.record.get("decode_seconds")) or 0.0
@@ -201,8 +206,9 @@ def _describe_run(run: RunFiles) -> dict[str, str]:
         lines["pipeline"] = str(record["description"])
     count = number(run.images.get("count"))
     if count is not None:
+        held_out = f", {run.held_out:,} held out" if run.held_out else ""
         skipped = f", {len(run.skipped):,} skipped" if run.skipped else ""
-        lines["images"] = f"{count:,.0f}, {size_text(run.images)}{skipped}"
+        lines["images"] = f"{count:,.0f}, {size_text(run.images)}{held_out}{skipped}"
     if record.get("source"):
         lines["source"] = str(record["source"])
     for position, stage in enumerate(run.stages, 1):

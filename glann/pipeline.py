@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from glann.holdout import Holdout
 from glann.memory import keep_freed_buffers
 from glann.registry import lookup
 from glann.runs import FRESH, RECORD, Run, differences, versions
@@ -35,6 +36,7 @@ class Request:
     precision: str = "auto"
     on_bad_image: Literal["skip", "error"] = "skip"
     labels: bool | Path = False  # True: the class of an image is its first folder; a path: a file says it
+    holdout: float | None = None  # share of the images that are not trained on
     track: Tracked | None = None  # what is told how the training goes on, beside metrics.jsonl
     fresh: bool = False
     command: str = ""
@@ -82,7 +84,7 @@ def _plan(request: Request, record: Mapping[str, Any] | None) -> tuple[Pipeline,
         """What is asked, else what the run was begun with, else the default."""
         if given not in (None, "auto"):
             return given
-        return record[key] if record else default()
+        return record.get(key) if record else default()
 
     device = choose("device", request.device, _best_device)
     check_device(device)
@@ -97,8 +99,12 @@ def _plan(request: Request, record: Mapping[str, Any] | None) -> tuple[Pipeline,
         new["labels"] = "subfolders" if request.labels is True else _readable(str(request.labels.resolve()))
     elif record is not None and "labels" in record:
         new["labels"] = record["labels"]
+    share = choose("holdout", request.holdout, lambda: None)
+    if share is not None:
+        new["holdout"] = Holdout(share, new["seed"]).share
     if record is not None:
-        before, now = ({key: r[key] for key in ("seed", "device", "precision")} for r in (record, new))
+        fixed = ("seed", "device", "precision", "holdout")
+        before, now = ({key: r.get(key, 0) for key in fixed} for r in (record, new))
         stages_before, stages_now = ({stage["name"]: stage for stage in r["stages"]} for r in (record, new))
         changed = differences(before, now) + differences(stages_before, stages_now)
         if changed:
@@ -156,6 +162,7 @@ def fit(request: Request, say: Callable[[str], None]) -> None:
                 size=request.size,
                 channels=request.channels,
                 labels=request.labels or (not decoded and _labels_of(new)),
+                holdout=Holdout(new["holdout"], new["seed"]) if "holdout" in new else None,
                 on_bad_image=request.on_bad_image,
                 report=say,
             )

@@ -43,7 +43,7 @@ def write(folder: Path) -> Path:
     text = page.render(
         name=folder.resolve().name,
         description=run.record.get("description", ""),
-        count=number(run.images.get("count")),
+        count=_trained_on(run),
         model=_model(model),
         key_figures=_key_figures(run, model),
         samples=exhibits.sheet(folder / "samples.png", size),
@@ -91,9 +91,12 @@ def _model(model: ModelFiles | None) -> dict[str, Any] | None:
 def _key_figures(run: RunFiles, model: ModelFiles | None) -> list[tuple[str, str]]:
     """The few numbers that a person asks for first."""
     figures = []
-    count = number(run.images.get("count"))
+    count = _trained_on(run)
     if count is not None:
-        figures += [("training images", f"{count:,.0f}"), ("size", size_text(run.images))]
+        figures.append(("training images", f"{count:,.0f}"))
+        if run.held_out:
+            figures.append(("held out", f"{run.held_out:,}"))
+        figures.append(("size", size_text(run.images)))
     if run.seconds:
         figures.append(("time", duration(run.seconds)))
     epochs = [f"{stage.epochs_done:,}" for stage in run.stages if stage.rows]
@@ -106,6 +109,11 @@ def _key_figures(run: RunFiles, model: ModelFiles | None) -> list[tuple[str, str
     if run.skipped:
         figures.append(("files skipped", f"{len(run.skipped):,}"))
     return figures
+
+
+def _trained_on(run: RunFiles) -> float | None:
+    count = number(run.images.get("count"))
+    return None if count is None else count - run.held_out
 
 
 def _charts(position: int, stage: StageFiles) -> list[Chart]:
@@ -124,8 +132,24 @@ def _charts(position: int, stage: StageFiles) -> list[Chart]:
         chart(f"{title}: loss", notes.get(stage.use, ""), {"loss": stage.series("loss")}),
         chart(f"{title}: how far the nearest sample is", far, distances),
         chart(f"{title}: distinct samples", distinct, {"distinct": stage.series("distinct_share")}, percent=True),
+        _held_out_chart(title, stage),
     ]
     return [one for one in drawn if one is not None]
+
+
+def _held_out_chart(title: str, stage: StageFiles) -> Chart | None:
+    scored = [row for row in stage.rows if "held_out_images" in row]
+    if not scored:
+        return None
+    count, judge = scored[-1]["held_out_images"], scored[-1].get("held_out_features")
+    note = (
+        f"Kernel distance × 1000 of {count} samples to {count} held-out images, in features of {judge}; training "
+        "images in the place of the samples say what chance does. Calibration follows the last epoch"
+    )
+    key = "held_out_kernel_distance"
+    keys = {"samples": key, "calibrated samples": f"{key}_calibrated", "training images": f"{key}_training_images"}
+    series = {what: [(epoch, 1000 * value) for epoch, value in stage.series(key)] for what, key in keys.items()}
+    return chart(f"{title}: distance to held-out images", note, series, linear=True)
 
 
 def _class_command(folder: Path, model: ModelFiles | None) -> str:

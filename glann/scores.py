@@ -77,6 +77,24 @@ def score(real: Tensor, other: Tensor, seed: int = 0) -> Scores:
     )
 
 
+def kernel_distance(real: Tensor, other: Tensor) -> float:
+    """The kernel distance of `Scores` from all pairs at once: of few images, subsets would add chance to chance.
+
+    Args:
+        real: (N, d) features, N ≥ 2.
+        other: (N, d) features.
+
+    Returns:
+        0 is expected for two sets of one kind; single values may be negative.
+    """
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+
+    found = kid_features_to_metric(
+        other.double(), real.double(), kid_subsets=1, kid_subset_size=len(real), rng_seed=0, verbose=False
+    )
+    return float(found[KEY_METRIC_KID_MEAN])
+
+
 def spread(features: Tensor) -> float:
     """Mean Euclidean distance between two of (N, d) features: over N pairs for each of eight cyclic shifts."""
     shifts = torch.linspace(1, len(features) // 2, min(_SHIFTS, len(features) // 2)).long().tolist()

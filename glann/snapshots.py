@@ -2,16 +2,21 @@
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from glann import pictures
 
+if TYPE_CHECKING:
+    from imle import LatentSampler
+
 COUNT = 8  # images in one snapshot, at most
 FOLDER = "snapshots"  # of a stage's folder
+_PORTION = 50  # images drawn at a time
 _NAME = re.compile(r"epoch-(\d{6,})\.png")
 
 
@@ -22,6 +27,24 @@ def due(epoch: int, epochs: int) -> bool:
     much changes, and a long training has few moments more than a short one.
     """
     return epoch == epochs or epoch & (epoch - 1) == 0
+
+
+@torch.no_grad()
+def draw(generator: nn.Module, sampler: "LatentSampler", count: int, labels: Tensor | None) -> Tensor:
+    """Samples of a model that is being trained, always of the same noise.
+
+    Args:
+        generator: (B, d), with classes also (B,) -> (B, C, H, W), on the CPU.
+        sampler: noise -> latents.
+        count: how many, n.
+        labels: (n,) classes, where there are classes.
+
+    Returns:
+        (n, C, H, W): samples 0 … n − 1 of seed 0.
+    """
+    latents = sampler.sample(count, seed=0, condition=labels)
+    told = () if labels is None else (labels.split(_PORTION),)
+    return torch.cat([generator(*part) for part in zip(latents.split(_PORTION), *told, strict=True)])
 
 
 class Snapshots:

@@ -32,6 +32,7 @@ class Produced:
     generator_config: dict[str, Any] = field(default_factory=dict)
     latents: "Tensor | None" = None  # (N, d), in the order of the images; then the augmented ones
     losses: "Tensor | None" = None  # (N,) distance between image and reconstruction
+    loss: str | None = None  # the perceptual distance that the generator was trained with, by name
     labels: "Tensor | None" = None  # (N,) int64 class of each latent, among the sorted classes of the images
     sampler: "LatentSampler | None" = None  # noise -> latents
 
@@ -183,7 +184,7 @@ class GLOStage:
         write_atomically(context.folder / "latents.safetensors", safetensors.torch.save(vectors))
         return replace(
             produced, generator=result.generator, generator_config=config, latents=result.latents,
-            losses=result.losses, labels=labels,
+            losses=result.losses, loss=settings.loss, labels=labels,
         )  # fmt: skip
 
 
@@ -202,6 +203,11 @@ class IMLEStage:
 
     def run(self, settings: IMLESettings, context: Context, produced: Produced) -> Produced:
         """See `Stage.run`. A stage that was trained on other latents starts over, and says so."""
+        import torch
+
+        from glann import snapshots
+        from glann.held_out_score import HeldOutScore
+
         if produced.latents is None:
             raise DataError("stage imle needs latents; put a stage that makes them, for instance glo, before it")
         checkpoints = Checkpoints(context.folder / "checkpoints")
@@ -213,10 +219,18 @@ class IMLEStage:
         context.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(trained_on, json.dumps(print_now).encode())
 
+        classes = len(context.images.classes)
+        spread = torch.linspace(0, classes - 1, snapshots.COUNT).round().long() if classes else None
+        generator, score = produced.generator, None
+        if generator is not None and context.images.held_out is not None:
+            score = HeldOutScore(context.images, generator, produced.loss, settings.epochs, context.device, context.say)
+
         def preview(epoch: int, sampler: "LatentSampler") -> None:
             """Samples of the same noise, as they are drawn now; with classes, of classes spread over all."""
-            if watcher.due(epoch) and produced.generator is not None:
-                watcher.picture(epoch, _draw(produced.generator, sampler, len(context.images.classes)))
+            if watcher.due(epoch) and generator is not None:
+                watcher.picture(epoch, snapshots.draw(generator, sampler, snapshots.COUNT, spread))
+            if score is not None and score.due(epoch) and "held_out_images" not in watcher.row(epoch):
+                watcher.extend(epoch, score(epoch, sampler))
 
         with context.watched("latents", "samples", settings.epochs) as watcher:
             sampler = estimator(settings, context.seed).fit(
@@ -253,19 +267,6 @@ def estimator(settings: IMLESettings, seed: int) -> Any:
 
     values = settings.model_dump(exclude={"refresh", "reject"})
     return imle.IMLE(**values, refresh=piece(settings.refresh), reject=piece(settings.reject), seed=seed)
-
-
-def _draw(generator: "nn.Module", sampler: "LatentSampler", classes: int) -> "Tensor":
-    """(8, C, H, W): samples 0 to 7 of seed 0, with classes one after the other, spread over all of them."""
-    import torch
-
-    from glann.snapshots import COUNT
-
-    labels = torch.linspace(0, classes - 1, COUNT).round().long() if classes else None
-    latents = sampler.sample(COUNT, seed=0, condition=labels)
-    with torch.no_grad():
-        images: Tensor = generator(latents) if labels is None else generator(latents, labels)
-    return images
 
 
 def _fingerprint(latents: "Tensor") -> dict[str, Any]:

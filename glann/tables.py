@@ -6,7 +6,12 @@ from typing import Any
 
 from glann.info import COLOURS, RunFiles, StageFiles, duration, number
 
-_PHASES = {"generate": "candidate generation", "search": "nearest-neighbour search", "train": "training"}
+_PHASES = {
+    "generate": "candidate generation",
+    "search": "nearest-neighbour search",
+    "train": "training",
+    "held_out": "held-out scores",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ def decisions(run: RunFiles) -> list[tuple[str, str]]:
     record, facts = run.record, run.images
     rows: list[tuple[str, str]] = [
         (key, str(record[key]))
-        for key in ("source", "labels", "seed", "device", "precision", "threads")
+        for key in ("source", "labels", "holdout", "seed", "device", "precision", "threads")
         if key in record
     ]
     if facts.get("size_reason"):

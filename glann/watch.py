@@ -50,6 +50,17 @@ class Watched:
         if self._tracker is not None:
             self._tracker.row(row)
 
+    def row(self, epoch: int) -> dict[str, Any]:
+        """The figures of an epoch, if it is the last that has some."""
+        rows = self._journal.rows()
+        return rows[-1] if rows and rows[-1]["epoch"] == epoch else {}
+
+    def extend(self, epoch: int, figures: dict[str, Any]) -> None:
+        """Add figures to the row of an epoch, the last."""
+        self._journal.extend(epoch, figures)
+        if self._tracker is not None:
+            self._tracker.row({"epoch": epoch, **figures})
+
     def due(self, epoch: int) -> bool:
         """Whether a snapshot is wanted after this epoch."""
         return due(epoch, self._epochs)

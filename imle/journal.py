@@ -38,7 +38,7 @@ class Journal:
         """Drop every row after ``to_epoch`` (0: all), atomically."""
         kept = [row for row in self.rows() if row["epoch"] <= to_epoch]
         if self.path.exists():
-            write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+            self._write(kept)
         self._last = kept[-1]["epoch"] if kept else 0
 
     def append(self, row: Mapping[str, Any]) -> None:
@@ -56,3 +56,18 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
         self._last = epoch
+
+    def extend(self, epoch: int, figures: Mapping[str, Any]) -> None:
+        """Add figures to the row of an epoch, at once or not at all; nothing where the last row is of another one.
+
+        Args:
+            epoch: of the last row.
+            figures: JSON-able.
+        """
+        rows = self.rows()
+        if rows and rows[-1]["epoch"] == epoch:
+            rows[-1] |= figures
+            self._write(rows)
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in rows).encode())

@@ -28,7 +28,7 @@ PORTION = 250
 def sets(run: Path, folder: Path) -> tuple[Tensor, dict[str, Tensor]]:
     """The training images, and images of every kind by name."""
     model, training = GLANN.from_pretrained(run), images.load(run / "images")
-    hashes = {row.sha256 for row in imagecache.read(run / "images").rows}
+    hashes = imagecache.read(run / "images").trained_on
     with tempfile.TemporaryDirectory() as scratch:
         cache = Path(scratch) / "images"
         found = images.prepare(folder, cache, size=model.size, channels=str(model.channels))

@@ -57,7 +57,7 @@ def test_what_is_written(source: Path, folder: Path) -> None:
     assert made.pixels[:, 0, 7, 9].tolist() == [100, 102, 104, 101, 103, 105]
     assert not made.pixels.flags.writeable
     rows = table(folder / "manifest.csv")
-    assert list(rows[0]) == ["path", "sha256", "row", "width", "height", "bytes", "mtime_ns", "label"]
+    assert list(rows[0]) == ["path", "sha256", "row", "width", "height", "bytes", "mtime_ns", "label", "split"]
     for k, row in enumerate(rows):
         status = (source / row["path"]).stat()
         assert (row["row"], row["width"], row["height"]) == (str(k), "32", "32")

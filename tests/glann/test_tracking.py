@@ -26,23 +26,25 @@ def check(stage, what):
     """The events of a stage are its rows and its snapshots, none missing, none twice."""
     rows = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
     scalars, images = read(stage)
-    assert set(scalars) == {f"{stage.name}/{key}" for row in rows for key in row if key != "epoch"}
+    words = {"epoch", "held_out_features"}
+    assert set(scalars) == {f"{stage.name}/{key}" for row in rows for key in row if key not in words}
     for tag, points in scalars.items():
         key = tag.partition("/")[2]
-        assert points == [(row["epoch"], pytest.approx(row[key], rel=1e-6)) for row in rows], tag
+        assert points == [(row["epoch"], pytest.approx(row[key], rel=1e-6)) for row in rows if key in row], tag
     epochs = Snapshots(stage, 16).epochs()
     assert epochs[-1] == rows[-1]["epoch"]
     assert images == {f"{stage.name}/{what}": [(epoch, 4 * 66 - 2, 2 * 66 - 2) for epoch in epochs]}
 
 
-@pytest.mark.parametrize("begun", ["with", "without"])
+@pytest.mark.parametrize("begun", ["with", "without", "held out"])
 def test_a_run_that_goes_on_continues_its_curves(photos, copied, tmp_path, begun):
     pytest.importorskip("tensorboard")
     pytest.importorskip("accelerate")
-    out = tmp_path / "tracked" if begun == "with" else copied
+    out = copied if begun == "without" else tmp_path / "tracked"
+    held_out = ["--holdout", "0.4"] if begun == "held out" else []
     for epochs in (3, 5):
         tracked = ["--track", "tensorboard", "--set", f"imle.epochs={epochs}"]
-        result = CliRunner().invoke(main, ["fit", str(photos), "--out", str(out), *TINY, *tracked])
+        result = CliRunner().invoke(main, ["fit", str(photos), "--out", str(out), *TINY, *tracked, *held_out])
         assert result.exit_code == 0, result.output
     check(out / "glo", "reconstructions")
     check(out / "imle", "samples")

@@ -1,0 +1,73 @@
+"""Which images of a folder are held out: never trained on, so that new images can be compared with them."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from imle.errors import DataError
+
+TRAINING, HELD_OUT = "training", "held out"  # in the manifest
+LEAST = 16  # images that are held out
+_MOST = 0.5
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """A share of the images, chosen by a seed.
+
+    Args:
+        share: above 0, at most 0.5.
+        seed: another one chooses other images.
+
+    Raises:
+        ValueError: for another share.
+    """
+
+    share: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= _MOST:  # nor NaN
+            raise ValueError(f"expected a holdout above 0 and at most {_MOST}, a share of all, received {self.share}")
+
+    def choose(self, classes: Mapping[str, str]) -> set[str]:
+        """The images to hold out, the same share of every class up to one image; never all images of a class.
+
+        Args:
+            classes: path -> class of each image; the same for all where they have none.
+
+        Returns:
+            Paths, a function of the seed and of the paths and classes alone.
+
+        Raises:
+            DataError: for fewer than 16.
+        """
+
+        def lot(path: str) -> bytes:
+            return hashlib.sha256(f"{self.seed}/{path}".encode("utf-8", "surrogateescape")).digest()
+
+        # Class after class, each in an order of chance, in equal steps of two images at least.
+        sizes = Counter(classes.values())
+        usable = [path for path, name in classes.items() if sizes[name] > 1]
+        order = sorted(usable, key=lambda path: (classes[path], lot(path)))
+        steps = ((k + 0.5) / self.share for k in range(len(order)))
+        chosen = {order[int(step)] for step in steps if step < len(order)}
+        self.check(len(chosen), len(classes))
+        return chosen
+
+    def check(self, count: int, usable: int) -> None:
+        """Refuse to hold out fewer images than can be told from chance.
+
+        Args:
+            count: images that are held out.
+            usable: images in all.
+
+        Raises:
+            DataError: for fewer than 16.
+        """
+        if count < LEAST:
+            raise DataError(
+                f"expected at least {LEAST} images to hold out, received {count}: a holdout of {self.share:g} of "
+                f"{usable:,} usable images"
+            )

@@ -1,0 +1,85 @@
+"""The score of stage 2 against held-out images: when, of what, and that it is the kernel distance."""
+
+import json
+
+import pytest
+import torch
+
+from glann import GLANN, features
+from glann.evaluation_images import to_bytes
+from glann.held_out_score import HeldOutScore
+from glann.images import ImageSet, load
+from glann.scores import kernel_distance, score
+from tests.glann.conftest import TINY
+from tests.glann.test_pipeline import glann
+
+
+def kernel(one, two):
+    return (one @ two.T / one.shape[1] + 1) ** 3
+
+
+def test_the_kernel_distance_is_that_of_all_pairs():
+    generator = torch.Generator().manual_seed(0)
+    real, other = torch.randn(2, 9, 5, generator=generator, dtype=torch.float64)
+    within = [kernel(x, x)[~torch.eye(9, dtype=torch.bool)].mean() for x in (real, other)]
+    expected = within[0] + within[1] - 2 * kernel(real, other).mean()
+    assert kernel_distance(real, other) == pytest.approx(float(expected))
+
+
+def test_it_is_what_evaluate_measures_on_average():
+    generator = torch.Generator().manual_seed(0)
+    real, other = torch.randn(64, 6, generator=generator), 1.3 * torch.randn(64, 6, generator=generator)
+    deviation = score(real, other).kernel_distance_deviation
+    assert kernel_distance(real, other) == pytest.approx(score(real, other).kernel_distance, abs=deviation)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "due"),
+    [
+        (1, [1]),
+        (7, [1, 2, 3, 4, 5, 6, 7]),
+        (25, [3, 6, 9, 12, 15, 18, 21, 24, 25]),
+        (400, list(range(40, 401, 40))),
+    ],
+)
+def test_moments_are_tenths_of_the_training_and_its_end(epochs, due):
+    images = ImageSet(torch.zeros(16, 1, 16, 16).numpy(), [""] * 16, None, "", 0)
+    held = HeldOutScore(
+        ImageSet(images.pixels, images.paths, None, "", 0, held_out=images), torch.nn.Identity(), None, epochs, "cpu",
+        print,
+    )  # fmt: skip
+    assert [epoch for epoch in range(1, epochs + 1) if held.due(epoch)] == due
+
+
+@pytest.mark.parametrize("labels", [[], ["--labels"]])
+@pytest.mark.parametrize("calibrate", ["true", "false"])
+def test_the_last_score_is_that_of_the_finished_model(photos, tmp_path, labels, calibrate):
+    run = tmp_path / "run"
+    asked = [*TINY, *labels, "--holdout", "0.4", "--set", f"imle.calibrate={calibrate}"]
+    fitted = glann("fit", photos, "--out", run, *asked)
+    assert fitted.exit_code == 0, fitted.stderr
+    rows = [json.loads(line) for line in (run / "imle" / "metrics.jsonl").read_text().splitlines()]
+    key, other = "held_out_kernel_distance", "held_out_kernel_distance_calibrated"
+    if calibrate == "true":
+        key, other = other, key
+        assert all(other in row and key not in row for row in rows[:-1])
+    assert other not in rows[-1]
+    assert {row["held_out_features"] for row in rows} == {"efficientnet-lite0"}
+    assert fitted.stderr.count("calibrated samples") == (calibrate == "true")
+
+    images, judge = load(run / "images"), features.build("efficientnet-lite0", (16, 16))
+    real, samples = judge(to_bytes(images.held_out.batch(range(16)))), GLANN.from_pretrained(run).sample(16)
+    assert rows[-1][key] == pytest.approx(kernel_distance(real, judge(to_bytes(samples))), abs=1e-4)
+    spread = torch.linspace(0, 23, 16).round().long()
+    floor = kernel_distance(real, judge(to_bytes(images.batch(spread))))
+    (shown,) = {row[f"{min(key, other)}_training_images"] for row in rows}
+    assert shown == pytest.approx(floor, abs=1e-6)
+
+
+def test_a_network_in_the_loss_does_not_judge(photos, tmp_path):
+    asked = ["--set", "glo.loss=efficientnet-lite0", "--set", "imle.epochs=1", "--set", "glo.epochs=1"]
+    fitted = glann("fit", photos, "--out", tmp_path / "run", *TINY, *asked, "--holdout", "0.4")
+    assert fitted.exit_code == 0, fitted.stderr
+    (row,) = [json.loads(line) for line in (tmp_path / "run" / "imle" / "metrics.jsonl").read_text().splitlines()]
+    assert row["held_out_features"] == "small-vgg"
+    assert "small-vgg judges instead" in fitted.stderr

@@ -143,11 +143,12 @@ def _held_out_chart(title: str, stage: StageFiles) -> Chart | None:
         return None
     count, judge = scored[-1]["held_out_images"], scored[-1].get("held_out_features")
     note = (
-        f"Kernel distance × 1000 of {count} samples to {count} held-out images, in features of {judge}; training "
-        "images in the place of the samples say what chance does. Calibration follows the last epoch"
+        f"Kernel distance × 1000 of {count} samples to {count} held-out images at some moments, in features of "
+        f"{judge}. Real images in the place of the samples come to less than their line 95 times of 100. Calibration "
+        "follows the last epoch"
     )
     key = "held_out_kernel_distance"
-    keys = {"samples": key, "calibrated samples": f"{key}_calibrated", "training images": f"{key}_training_images"}
+    keys = {"samples": key, "calibrated samples": f"{key}_calibrated", "real images": f"{key}_chance"}
     series = {what: [(epoch, 1000 * value) for epoch, value in stage.series(key)] for what, key in keys.items()}
     return chart(f"{title}: distance to held-out images", note, series, linear=True)
 

@@ -81,9 +81,7 @@ def test_a_share_out_of_range_is_refused(share):
 
 
 def test_too_few_to_hold_out_are_refused():
-    with pytest.raises(
-        DataError, match=r"received 15: a holdout of 0\.1 of 150 usable images"
-    ):
+    with pytest.raises(DataError, match=r"received 15: a holdout of 0\.1 of 150 usable images"):
         Holdout(0.1, 0).choose({str(k): "" for k in range(150)})
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,14 @@ def test_what_is_written(source: Path, folder: Path) -> None:
         assert (int(row["bytes"]), int(row["mtime_ns"])) == (status.st_size, status.st_mtime_ns)
     assert sorted(p.name for p in folder.iterdir()) == ["images.json", "manifest.csv", "pixels.npy", "skipped.csv"]
     assert not folder.with_name("images.tmp").exists()
+
+
+def test_the_fingerprint_of_a_manifest_is_the_one_that_checkpoints_know() -> None:
+    known = "505570eb04af7dbe77ae9d1726455a0919c51d52669f4cfc5ed9fca4e2d4c36e"  # before there was a split
+    rows = [imagecache.Row("a/0.png", "00", 0, 32, 32, 9, 1, "a"), imagecache.Row("b/1.png", "01", 1, 32, 32, 9, 1, "")]
+    assert imagecache.fingerprint(rows, (32, 24), 3) == known
+    rows[1] = replace(rows[1], split="held out")
+    assert imagecache.fingerprint(rows, (32, 24), 3) != known
 
 
 def test_batches_are_pixels_over_255(source: Path, folder: Path) -> None:

@@ -294,15 +294,16 @@ def test_figures_that_are_no_numbers_are_left_out(run):
 def test_scores_of_held_out_images_have_a_linear_chart_with_their_floor(run):
     assert "held-out" not in report.write(run).read_text(encoding="utf-8")
     key = "held_out_kernel_distance"
-    shared = {f"{key}_training_images": -0.002, "held_out_images": 64, "held_out_features": "<judge>"}
+    shared = {f"{key}_chance": 0.005, "held_out_images": 64, "held_out_features": "<judge>"}
     scored = [{key: 0.5}, {key: 0.02}, {f"{key}_calibrated": 0.01}]
     write_rows(run, "imle", [imle_row(e) | (shared | scored[e // 2 - 1] if e % 2 == 0 else {}) for e in range(1, 7)])
     text = report.write(run).read_text(encoding="utf-8")
     (spoken,) = re.findall(r'aria-label="Stage 2, imle: distance to held-out images, ([^"]*)"', text)
     assert spoken == (
-        "epochs 2 to 6: samples from 500 to 20, calibrated samples from 10 to 10, training images from -2 to -2"
+        "epochs 2 to 6: samples from 500 to 20, calibrated samples from 10 to 10, real images from 5 to 5"
     )
-    assert "64 held-out images, in features of &lt;judge&gt;" in text
+    assert "64 held-out images at some moments, in features of &lt;judge&gt;." in text
+    assert text.count('class="l1 dot"') == 1  # a single point is large enough to be seen
     assert "Calibration follows the last epoch." in text  # and no word of a logarithmic axis
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import imle.metrics
-from glann.scores import score, spread
+from glann.scores import kernel_chance, kernel_distance, score, spread
 
 
 def normal(n, d, seed):
@@ -52,6 +52,30 @@ def test_kernel_distance_of_equal_distributions_is_zero_on_average():
     assert abs(float(values.mean())) < 2 * error
     moved = score(normal(80, 8, 0), normal(80, 8, 1) + 0.5).kernel_distance
     assert moved > 10 * error
+
+
+def test_the_kernel_distance_of_all_pairs():
+    def kernel(one, two):
+        return torch.tensor([[(float(p @ q) / len(p) + 1) ** 3 for q in two] for p in one], dtype=torch.float64)
+
+    real, other = normal(9, 5, 0), 1.2 * normal(9, 5, 1)
+    within = [kernel(points, points)[~torch.eye(9, dtype=torch.bool)].mean() for points in (real, other)]
+    assert kernel_distance(real, other) == pytest.approx(float(sum(within) - 2 * kernel(real, other).mean()))
+
+
+def test_the_kernel_distance_of_all_pairs_is_that_of_subsets_on_average():
+    real, other = normal(64, 6, 0), 1.3 * normal(64, 6, 1)
+    by_subsets = score(real, other)
+    distance = kernel_distance(real, other)
+    assert abs(distance - by_subsets.kernel_distance) < by_subsets.kernel_distance_deviation
+
+
+def test_one_in_twenty_comparisons_of_equal_sets_is_above_chance():
+    chance = kernel_chance(normal(40, 6, 0), normal(40, 6, 1))
+    above = [kernel_distance(normal(40, 6, 2 * k), normal(40, 6, 2 * k + 1)) > chance for k in range(1, 400)]
+    assert 0.01 < sum(above) / len(above) < 0.12
+    assert kernel_distance(normal(40, 6, 0), normal(40, 6, 1) + 0.5) > chance
+    assert chance == kernel_chance(normal(40, 6, 0), normal(40, 6, 1))
 
 
 def test_diversity_is_the_spread_beside_that_of_real_images():

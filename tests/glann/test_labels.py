@@ -120,7 +120,7 @@ def test_a_cache_keeps_its_classes(source, tmp_path):
     with pytest.raises(ResumeError, match=r"1 images of another class \(b/2.png was b, asked a\)"):
         prepare(source, tmp_path / "images", labels=same)
     manifest = tmp_path / "images" / "manifest.csv"
-    manifest.write_text(manifest.read_text().replace(",b\n", ",a\n").replace(",b\r\n", ",a\r\n"))
+    manifest.write_text(manifest.read_text().replace(",b,", ",a,"))
     with pytest.raises(ResumeError, match="damaged"):
         load(tmp_path / "images")
 

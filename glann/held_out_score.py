@@ -14,6 +14,7 @@ from glann.classes import draw_labels
 from glann.evaluation_images import to_bytes
 from glann.scores import kernel_chance, kernel_distance
 from glann.snapshots import draw
+from imle.data import evenly
 
 if TYPE_CHECKING:
     from glann.features import Features
@@ -97,7 +98,7 @@ class HeldOutScore:
 
     def _some(self, images: "ImageSet") -> Tensor:
         """(n, C, H, W) uint8, spread evenly over all of them."""
-        return to_bytes(images.batch(torch.linspace(0, len(images) - 1, self.count).round().long()))
+        return to_bytes(images.batch(evenly(len(images), self.count)))
 
     def _draw(self, sampler: "LatentSampler") -> Tensor:
         """(n, C, H, W) uint8: what `glann.GLANN.sample` gives for seed 0."""

@@ -48,7 +48,7 @@ def fit(
     sampler = make_sampler(settings, examples, conditions, model).to(device)
     points = Points(examples, features)
     check_pool(settings, examples.n)
-    probed = probe(examples, features, loss)
+    probed = {} if checkpoints is None else probe(examples, features, loss)  # compared when a fit goes on
     loss = loss or relative_squared_error(examples)
     identity = describe(settings, examples, conditions, weights=weight, model=model, features=features, loss=loss)
     state = TrainingState(settings, sampler.network, examples.n, examples.device, identity | probed)

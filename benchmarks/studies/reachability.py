@@ -12,12 +12,13 @@ import functools
 import json
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
+from class_folders import read
 from common import DOCS, save
 from reachability_phase import Phase, go_on, reached, slope
 from reachability_picture import STRIPS, scatter, show, strips
@@ -28,13 +29,13 @@ from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from baselines.budget import BF16
-from results import read
 
 import imle
 from glann import GLANN, generators, glo, losses
 from glann.images import ImageSet
 from glann.memory import keep_freed_buffers
-from glann.settings import GLOSettings, check_pipeline, load_pipeline
+from glann.settings import GLOSettings, IMLESettings, check_pipeline, load_pipeline
+from glann.stages import estimator
 from imle.metrics import frechet_distance
 
 EPOCHS, PER_CLASS, IMLE_EPOCHS = 12, 500, 70  # of the base
@@ -89,9 +90,8 @@ def settings_of(row: Row, seed: int) -> tuple[GLOSettings, imle.IMLE]:
     first, second = (stage.settings for stage in check_pipeline(load_pipeline("glann")).stages)
     assert isinstance(first, GLOSettings)
     glo_settings = GLOSettings(**{**first.model_dump(), "epochs": EPOCHS, "loss": losses.OFFLINE, **row.glo})
-    ((name, arguments),) = second.refresh.items()
-    values = second.model_dump(exclude={"refresh", "reject"}) | {"epochs": IMLE_EPOCHS, **row.imle}
-    return glo_settings, imle.IMLE(**values, refresh=getattr(imle, name)(**arguments), seed=seed)
+    assert isinstance(second, IMLESettings)
+    return glo_settings, replace(estimator(second, seed), **{"epochs": IMLE_EPOCHS, **row.imle})
 
 
 @functools.cache

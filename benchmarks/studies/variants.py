@@ -22,10 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 from class_folders import read
-from common import gaussian_samples, plt, save
+from common import gaussian_samples, latents, plt, save, split
 from digit_classifier import CLASSES, load, read_digits
 from judge import Judge as ImageJudge
-from safetensors.torch import load_file
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
@@ -87,11 +86,6 @@ def with_time(settings: imle.IMLE, latents: Tensor, seconds: float, seed: int) -
     return replace(settings, seed=seed, epochs=max(1, math.floor((seconds - fixed) / epoch)))
 
 
-def chance(seed: int) -> torch.Generator:
-    """A random generator with this seed."""
-    return torch.Generator().manual_seed(seed)
-
-
 def gaussian(latents: Tensor, seed: int) -> Draw:
     """A normal distribution with the latents' mean and covariance."""
     return lambda n: gaussian_samples(latents, n, seed)
@@ -99,8 +93,7 @@ def gaussian(latents: Tensor, seed: int) -> Draw:
 
 def mixture(latents: Tensor, seed: int) -> Draw:
     """A mixture of normal distributions with full covariances."""
-    split = len(latents) // 10
-    seen, other = latents[split:].double().numpy(), latents[:split].double().numpy()
+    other, seen = (part.double().numpy() for part in latents.tensor_split([len(latents) // 10]))
     fits = [GaussianMixture(k, reg_covar=1e-5, random_state=seed).fit(seen) for k in COMPONENTS]
     best = max(fits, key=lambda model: model.score(other))
     return lambda n: torch.from_numpy(best.sample(n)[0][np.random.default_rng(seed).permutation(n)]).float()
@@ -160,8 +153,7 @@ def main() -> None:
     decode: Callable[[Tensor], Tensor]
     if options.run:
         decode = GLANN.from_pretrained(options.run).decode
-        vectors = load_file(options.run / "glo" / "latents.safetensors")["latents"].float()
-        vectors = nn.functional.normalize(vectors, dim=1)
+        vectors = nn.functional.normalize(latents(str(options.run / "glo" / "latents.safetensors")), dim=1)
     else:
         vectors = read_digits(options.digits[0])[0].flatten(1)[:PIXELS]  # the first of each class, in turn
         mean, basis = torch.zeros(1), torch.eye(vectors.shape[1])
@@ -182,12 +174,12 @@ def main() -> None:
         print(seed, name, {k: round(v, 4) for k, v in result.items()}, flush=True)
 
     for seed in range(options.seeds):
-        order = torch.randperm(len(vectors), generator=chance(seed))
-        held_out, train = vectors[order].tensor_split([len(order) // 10])
+        train, held_out = split(vectors, len(vectors) // 10, seed)
         judge = Judge(held_out, decode, look, look(reference))
         # What a perfect memory would draw. Drawn with replacement, because an unbiased distance takes every set for a
         # sample of its own: of the training set itself it would subtract the chance that a fit to it inherits.
-        record("a perfect memory", 0.0, 0, train[torch.randint(len(train), (DRAWN,), generator=chance(seed))])
+        memory = torch.randint(len(train), (DRAWN,), generator=torch.Generator().manual_seed(seed))
+        record("a perfect memory", 0.0, 0, train[memory])
         for name, fit_density in (("Gaussian", gaussian), ("Gaussian mixture", mixture)):
             started = time.process_time()
             draw = fit_density(train, seed)

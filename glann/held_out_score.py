@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from imle import LatentSampler
 
 KEY = "held_out_kernel_distance"  # in metrics.jsonl; with more behind it for what else is scored
-MOST = 100  # images a set; what chance does with how many: benchmarks/studies/held_out.py
-LOOKS = 10  # in a training; each costs as much as the network needs for a set
+LOOKS = 10  # in a training
+SHARE = 20  # training images for one in a set: all looks then cost about as much as two epochs of stage 1
+LEAST, MOST = 100, 500  # images in a set, where there are as many; what chance does: benchmarks/studies/held_out.py
 
 
 class HeldOutScore:
@@ -49,7 +50,7 @@ class HeldOutScore:
         assert images.held_out is not None
         self._images, self._held_out, self._generator = images, images.held_out, generator
         self._loss, self._epochs, self._device, self._say = loss, epochs, device, say
-        self.count = min(MOST, len(self._held_out))
+        self.count = min(len(self._held_out), max(LEAST, min(MOST, len(images) // SHARE)))
 
     def due(self, epoch: int) -> bool:
         """Whether samples are scored after this epoch: after every tenth of the epochs, and at the end."""

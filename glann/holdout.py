@@ -1,9 +1,11 @@
 """Which images of a folder are held out: never trained on, so that new images can be compared with them."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from imle.errors import DataError
 
@@ -56,6 +58,24 @@ class Holdout:
         self.check(len(chosen), len(classes))
         return chosen
 
+    def choose_files(self, source: Path, classes: Mapping[str, str]) -> set[str]:
+        """The files to hold out: as `choose`, but files of one content stay together, so that none is in both parts.
+
+        Args:
+            source: the folder.
+            classes: path in it -> class of each image.
+
+        Returns:
+            Paths.
+
+        Raises:
+            DataError: for fewer than 16.
+        """
+        first: dict[bytes, str] = {}
+        original = {path: first.setdefault(_content(source / path), path) for path in classes}
+        chosen = self.choose({path: classes[path] for path in first.values()})
+        return {path for path in classes if original[path] in chosen}
+
     def check(self, count: int, usable: int) -> None:
         """Refuse to hold out fewer images than can be told from chance.
 
@@ -71,3 +91,12 @@ class Holdout:
                 f"expected at least {LEAST} images to hold out, received {count}: a holdout of {self.share:g} of "
                 f"{usable:,} usable images"
             )
+
+
+def _content(path: Path) -> bytes:
+    """What files of the same bytes share; one that cannot be read is like no other."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:  # decoding will say why
+        return os.fsencode(path)

@@ -139,7 +139,9 @@ def build(
     widest = max(header.channels for header in headers.values()) if channels == "auto" else int(channels)
 
     # Those to train on first, each part in the order of the paths.
-    held = holdout.choose({file.path: classes.get(file.path, "") for file in headers}) if holdout else set()
+    held = (
+        holdout.choose_files(source, {file.path: classes.get(file.path, "") for file in headers}) if holdout else set()
+    )
     headers = dict(sorted(headers.items(), key=lambda entry: entry[0].path in held))
 
     # Decode in that order, straight to disk.

@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from glann import GLANN, features
 from glann.evaluation_images import to_bytes
@@ -12,6 +14,13 @@ from glann.images import ImageSet, load
 from glann.scores import kernel_chance, kernel_distance
 from tests.glann.conftest import TINY
 from tests.glann.test_pipeline import glann
+
+
+def scorer(trained_on, held_out, epochs):
+    def images(count, **parts):
+        return ImageSet(np.zeros((count, 1, 1, 1), np.uint8), [""] * count, None, "", 0, **parts)
+
+    return HeldOutScore(images(trained_on, held_out=images(held_out)), nn.Identity(), None, epochs, "cpu", print)
 
 
 @pytest.mark.parametrize(
@@ -24,12 +33,16 @@ from tests.glann.test_pipeline import glann
     ],
 )
 def test_moments_are_tenths_of_the_training_and_its_end(epochs, due):
-    images = ImageSet(torch.zeros(16, 1, 16, 16).numpy(), [""] * 16, None, "", 0)
-    held = HeldOutScore(
-        ImageSet(images.pixels, images.paths, None, "", 0, held_out=images), torch.nn.Identity(), None, epochs, "cpu",
-        print,
-    )  # fmt: skip
-    assert [epoch for epoch in range(1, epochs + 1) if held.due(epoch)] == due
+    score = scorer(40, 20, epochs)
+    assert [epoch for epoch in range(1, epochs + 1) if score.due(epoch)] == due
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "held_out", "count"),
+    [(40, 20, 20), (900, 100, 100), (1600, 400, 100), (4500, 500, 225), (4500, 200, 200), (50_000, 10_000, 500)],
+)
+def test_sets_are_a_twentieth_of_the_training_images_between_100_and_500(trained_on, held_out, count):
+    assert scorer(trained_on, held_out, 10).count == count
 
 
 @pytest.mark.parametrize("labels", [[], ["--labels"]])

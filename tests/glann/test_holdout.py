@@ -110,6 +110,19 @@ def test_a_cache_of_before_there_was_a_split_is_read(photos, tmp_path):
     assert (again.fingerprint, again.paths, again.held_out) == (made.fingerprint, made.paths, None)
 
 
+def test_copies_of_an_image_stay_together(photos, tmp_path):
+    source = shutil.copytree(photos, tmp_path / "photos")
+    for k, path in enumerate(sorted(source.rglob("*.png"))):  # in other folders and other classes
+        if k % 2:
+            shutil.copy(path, source / "class 1" / f"copy{k}.png")
+    made = prepare(source, tmp_path / "images", labels=True, holdout=Holdout(0.4, 1))
+    parts = [{(source / path).read_bytes() for path in part.paths} for part in (made, made.held_out)]
+    assert not parts[0] & parts[1]
+    assert (len(parts[0]), len(parts[1])) == (24, 16)  # of 40 images that differ
+    assert len(made) + len(made.held_out) == 60
+    assert prepare(source, tmp_path / "images", labels=True).held_out.paths == made.held_out.paths
+
+
 def test_files_that_cannot_be_decoded_do_not_count(photos, tmp_path):
     source = shutil.copytree(photos, tmp_path / "photos")
     chosen = sorted(prepare(source, tmp_path / "first", holdout=Holdout(0.4, 0)).held_out.paths)

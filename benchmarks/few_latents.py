@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 import imle
 
 VARIANTS = {
-    "60 epochs, batches of 256": {"batch_size": 256},
-    "60 epochs": {},
+    "60 epochs, batches of 256": {"batch_size": 256, "epochs": 60},
+    "60 epochs": {"epochs": 60},
     "as quick, batches of 256": {"batch_size": 256, "epochs": 400, "noise_dim": 8},
     "as quick": {"epochs": 400, "noise_dim": 8},
 }
@@ -32,7 +32,7 @@ def main() -> None:
     few, held_out = latents[:100], latents[-2000:]
     for name, settings in VARIANTS.items():
         seconds = time.process_time()
-        sampler = imle.IMLE(**settings).fit(few)
+        sampler = imle.IMLE(refresh=imle.Every(1), **settings).fit(few)
         seconds = time.process_time() - seconds
         samples = sampler.sample(2000, seed=1)
         known = imle.nearest(samples, few).distances.mean()

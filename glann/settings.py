@@ -49,7 +49,7 @@ class IMLESettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: int = Field(60, ge=1, le=100_000, description="passes over the latents")
+    epochs: int = Field(100, ge=1, le=100_000, description="passes over the latents")
     noise_dim: int = Field(16, ge=1, le=4096, description="dimension of the noise")
     network: Literal["residual", "reference"] = Field("residual", description="noise -> latent network")
     width: int = Field(256, ge=1, description="hidden units")
@@ -58,7 +58,7 @@ class IMLESettings(BaseModel):
     lr: float = Field(3e-3, gt=0, le=1, description="Adam step size at the start")
     pool: float = Field(2.0, gt=0, description="candidates in one matching, as a multiple of N")
     pool_size: int | None = Field(None, ge=1, description="candidates in one matching, absolute; goes before pool")
-    refresh: dict[str, dict[str, Any]] = Field({"Every": {"epochs": 1}}, description="when to match again")
+    refresh: dict[str, dict[str, Any]] = Field({"Every": {"epochs": 5}}, description="when to match again")
     reject: dict[str, dict[str, Any]] | None = Field(None, description="which candidates are not used")
     direction: float = Field(1.0, ge=0, le=1, description="1 latent -> sample, 0 sample -> latent")
     perturb: float = Field(0.0, ge=0, description="noise on each committed noise")

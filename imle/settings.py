@@ -60,7 +60,7 @@ class IMLE:
         ValueError: for a value out of range, with the setting's name and what is allowed.
     """
 
-    epochs: int = 60
+    epochs: int = 100
     noise_dim: int = 16
     network: "str | Callable[..., nn.Module]" = "residual"
     width: int = 256
@@ -69,7 +69,7 @@ class IMLE:
     lr: float = 3e-3
     pool: float = 2.0
     pool_size: int | None = None
-    refresh: Every | Adaptive | EachBatch = Every(1)  # noqa: RUF009 - frozen, so it may be shared
+    refresh: Every | Adaptive | EachBatch = Every(5)  # noqa: RUF009 - frozen, so it may be shared
     reject: Reject | None = None
     direction: float = 1.0
     perturb: float = 0.0
@@ -117,7 +117,7 @@ class IMLE:
         """
         published: dict[str, Any] = {
             "network": "reference", "width": 128, "depth": 2, "noise_dim": 32, "batch_size": 128,
-            "lr": 1e-3, "pool": 2.0, "ema": 0.0, "calibrate": False,
+            "lr": 1e-3, "pool": 2.0, "refresh": Every(1), "ema": 0.0, "calibrate": False,
         }  # fmt: skip
         return cls(**{**published, **changes})
 

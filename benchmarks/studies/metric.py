@@ -60,9 +60,10 @@ def one_fit(path: str, epochs: int, name: str, to_images: Tensor | None, seed: i
     """Fit with a metric, sample, measure in the latents' own metric."""
     x, held_out = split(latents(path)[: ROWS + HELD_OUT], HELD_OUT, seed)
     started = time.perf_counter()
-    sampler = imle.IMLE(epochs=epochs, width=128, depth=2, batch_size=128, lr=2e-3, calibrate=False, seed=seed).fit(
-        x, features=features(name, x, to_images, seed)
+    settings = imle.IMLE(
+        epochs=epochs, width=128, depth=2, batch_size=128, lr=2e-3, refresh=imle.Every(1), calibrate=False, seed=seed
     )
+    sampler = settings.fit(x, features=features(name, x, to_images, seed))
     seconds = time.perf_counter() - started
     points = sampler.sample(DRAWN, seed=10_000 + seed)
     near = balls(held_out, points[:HELD_OUT])

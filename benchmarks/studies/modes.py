@@ -21,7 +21,8 @@ from imle.modes import modes, nearest_mode
 N, SAMPLES = 1000, 10_000
 WIDTH_HIDDEN, DEPTH, NOISE_DIM, BATCH = 128, 3, 2, 128
 SETTINGS = {
-    "epochs": 300, "noise_dim": NOISE_DIM, "batch_size": BATCH, "lr": 3e-3, "pool_size": 200, "calibrate": False,
+    "epochs": 300, "noise_dim": NOISE_DIM, "batch_size": BATCH, "lr": 3e-3, "pool_size": 200, "refresh": imle.Every(1),
+    "calibrate": False,
 }  # fmt: skip
 METHODS = ("IMLE", "IMLE, direction 0.9", "GAN", "Gaussian", "real")
 

@@ -75,8 +75,8 @@ def one_seed(method: str, seed: int) -> dict[str, Any]:
     record = Record(network, seed)
     if method in IMLES:
         settings = imle.IMLE(
-            epochs=EPOCHS, noise_dim=NOISE_DIM, batch_size=BATCH, lr=gan.LR, calibrate=False, ema=0.0,
-            seed=seed, **IMLES[method],
+            epochs=EPOCHS, noise_dim=NOISE_DIM, batch_size=BATCH, lr=gan.LR, refresh=imle.Every(1), calibrate=False,
+            ema=0.0, seed=seed, **IMLES[method],
         )  # fmt: skip
         settings.fit(x, model=network, watcher=record)
     else:

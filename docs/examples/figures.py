@@ -35,7 +35,7 @@ DATA, SAMPLE, THIRD, FOURTH, GREY = "#0b6e99", "#d1495b", "#edae49", "#66a182", 
 # Small and thorough: in a plane few candidates suffice, and calibration would hide what the pieces do.
 QUICK: dict[str, Any] = {
     "epochs": 200, "noise_dim": 2, "width": 64, "depth": 2, "batch_size": 40, "lr": 3e-3, "pool": 0.5,
-    "calibrate": False,
+    "refresh": imle.Every(1), "calibrate": False,
 }  # fmt: skip
 
 plt.rcParams.update(
@@ -255,7 +255,7 @@ def refresh() -> Figure:
     for colour, rule in zip((DATA, THIRD, SAMPLE), (imle.Every(1), imle.Every(10), imle.Adaptive()), strict=True):
         counts: list[int] = []
         watched = type(type(rule).__name__, (Counted, type(rule)), {})(**vars(rule))
-        history = imle.IMLE(**{**QUICK, "epochs": 100}, refresh=watched).fit(x).history
+        history = imle.IMLE(**{**QUICK, "epochs": 100, "refresh": watched}).fit(x).history
         name = repr(rule) if isinstance(rule, imle.Every) else "Adaptive()"
         axes[0].plot(np.cumsum(counts) / len(x), color=colour, label=name.replace("epochs=", ""))
         axes[1].plot([row["loss"] for row in history], color=colour, lw=1)

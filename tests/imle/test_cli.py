@@ -110,6 +110,11 @@ def test_vector_conditions(ring, tmp_path):
     assert np.load(tmp_path / "s.npy").shape == (4, 3)
 
 
+def test_the_defaults_are_those_of_the_library(latents, tmp_path):
+    settings = json.loads(run("fit", latents, "--out", tmp_path / "out", "--dry-run").stdout)
+    assert settings == json.loads(json.dumps({"examples": [120, 3], **imle.IMLE().to_dict()}))
+
+
 def test_dry_run_trains_nothing(latents, tmp_path):
     settings = json.loads(run("fit", latents, "--out", tmp_path / "out", *SMALL, "--dry-run").stdout)
     assert settings["examples"] == [120, 3]

@@ -17,8 +17,10 @@ def ring():
     bridge = torch.stack([2 * torch.rand(20, generator=generator) - 1, torch.zeros(20)], 1)
     ring = torch.stack([angle.cos(), angle.sin()], 1) + 0.03 * torch.randn(280, 2, generator=generator)
     points = torch.cat([ring, bridge])
-    sampler = imle.IMLE(epochs=60, batch_size=50, noise_dim=4, width=64, depth=2, seed=0, calibrate=False).fit(points)
-    return sampler, points
+    settings = imle.IMLE(
+        epochs=60, batch_size=50, noise_dim=4, width=64, depth=2, refresh=imle.Every(1), seed=0, calibrate=False
+    )
+    return settings.fit(points), points
 
 
 def test_a_sample_is_the_same_in_every_call(ring):

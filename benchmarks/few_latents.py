@@ -18,8 +18,8 @@ import imle
 VARIANTS = {
     "60 epochs, batches of 256": {"batch_size": 256, "epochs": 60},
     "60 epochs": {"epochs": 60},
-    "as quick, batches of 256": {"batch_size": 256, "epochs": 400, "noise_dim": 8},
-    "as quick": {"epochs": 400, "noise_dim": 8},
+    "400 epochs, batches of 256": {"batch_size": 256, "epochs": 400, "noise_dim": 8},
+    "400 epochs": {"epochs": 400, "noise_dim": 8},
 }
 
 

@@ -50,7 +50,7 @@ class HeldOutScore:
         assert images.held_out is not None
         self._images, self._held_out, self._generator = images, images.held_out, generator
         self._loss, self._epochs, self._device, self._say = loss, epochs, device, say
-        self.count = min(len(self._held_out), max(LEAST, min(MOST, len(images) // SHARE)))
+        self.count = min(len(self._held_out), len(images), max(LEAST, min(MOST, len(images) // SHARE)))
 
     def due(self, epoch: int) -> bool:
         """Whether samples are scored after this epoch: after every tenth of the epochs, and at the end."""

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,14 +33,16 @@ class Holdout:
         if not 0 < self.share <= _MOST:  # nor NaN
             raise ValueError(f"expected a holdout above 0 and at most {_MOST}, a share of all, received {self.share}")
 
-    def choose(self, classes: Mapping[str, str]) -> set[str]:
+    def choose(self, classes: Mapping[str, str], copied: Set[str] = frozenset()) -> set[str]:
         """The images to hold out, the same share of every class up to one image; never all images of a class.
 
         Args:
             classes: path -> class of each image; the same for all where they have none.
+            copied: paths of images that are there more than once. They are trained on: held out, a copy would tell
+                nothing about new images.
 
         Returns:
-            Paths, a function of the seed and of the paths and classes alone.
+            Paths, a function of the seed and of the arguments alone.
 
         Raises:
             DataError: for fewer than 16.
@@ -50,31 +52,14 @@ class Holdout:
             return hashlib.sha256(f"{self.seed}/{path}".encode("utf-8", "surrogateescape")).digest()
 
         # Class after class, each in an order of chance, in equal steps of two images at least.
-        sizes = Counter(classes.values())
-        usable = [path for path, name in classes.items() if sizes[name] > 1]
+        single = [path for path in classes if path not in copied]
+        sizes = Counter(classes[path] for path in single)
+        usable = [path for path in single if sizes[classes[path]] > 1]
         order = sorted(usable, key=lambda path: (classes[path], lot(path)))
         steps = ((k + 0.5) / self.share for k in range(len(order)))
         chosen = {order[int(step)] for step in steps if step < len(order)}
         self.check(len(chosen), len(classes))
         return chosen
-
-    def choose_files(self, source: Path, classes: Mapping[str, str]) -> set[str]:
-        """The files to hold out: as `choose`, but files of one content stay together, so that none is in both parts.
-
-        Args:
-            source: the folder.
-            classes: path in it -> class of each image.
-
-        Returns:
-            Paths.
-
-        Raises:
-            DataError: for fewer than 16.
-        """
-        first: dict[bytes, str] = {}
-        original = {path: first.setdefault(_content(source / path), path) for path in classes}
-        chosen = self.choose({path: classes[path] for path in first.values()})
-        return {path for path in classes if original[path] in chosen}
 
     def check(self, count: int, usable: int) -> None:
         """Refuse to hold out fewer images than can be told from chance.
@@ -89,12 +74,28 @@ class Holdout:
         if count < LEAST:
             raise DataError(
                 f"expected at least {LEAST} images to hold out, received {count}: a holdout of {self.share:g} of "
-                f"{usable:,} usable images"
+                f"{usable:,} usable images, of which those with a copy are trained on"
             )
 
 
-def _content(path: Path) -> bytes:
-    """What files of the same bytes share; one that cannot be read is like no other."""
+def copied(source: Path, sizes: Mapping[str, int]) -> set[str]:
+    """The files that are not the only ones of their content, byte for byte.
+
+    Args:
+        source: the folder.
+        sizes: path in it -> bytes; what no other file has as many of is not read.
+
+    Returns:
+        Paths.
+    """
+    common = Counter(sizes.values())
+    contents = {path: _digest(source / path) for path, size in sizes.items() if common[size] > 1}
+    times = Counter(contents.values())
+    return {path for path, content in contents.items() if times[content] > 1}
+
+
+def _digest(path: Path) -> bytes:
+    """SHA-256; a file that cannot be read is like no other."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()

@@ -124,7 +124,7 @@ def _charts(position: int, stage: StageFiles) -> list[Chart]:
         "imle": "Squared distance between a latent and its sample; 1 would be to answer the mean every time",
     }
     distances = {"median": stage.series("median_distance"), "farthest": stage.series("max_distance")}
-    far = "Euclidean distance from each training latent to the nearest candidate of the epoch"
+    far = "Euclidean distance from each training latent to the nearest candidate of its last matching"
     distinct = (
         "How many different candidates were chosen, over the number of latents; at 100\u202f% no two latents share one"
     )

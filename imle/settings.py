@@ -45,7 +45,7 @@ class IMLE:
         lr: Adam's learning rate at the start, > 0; a cosine takes it to zero over all epochs.
         pool: candidates a round as a multiple of the number of examples, > 0.
         pool_size: candidates a round, ≥ 1; takes the place of ``pool``.
-        refresh: when examples are re-matched: `Every`, `Adaptive` or `EachBatch`.
+        refresh: when examples are re-matched: `Every`, all in every fifth epoch by default, `Adaptive` or `EachBatch`.
         reject: which candidates are not used, or None.
         direction: 1 pulls to every example its nearest sample (maximum likelihood, coverage); 0 pulls every sample to
             its nearest example (the swapped divergence, precision, drops modes); in between both are weighted.
@@ -107,7 +107,7 @@ class IMLE:
 
     @classmethod
     def reference(cls, **changes: Any) -> Self:
-        """The published stage 2 (Hoshen et al. 2019): MLP 128-128 with batch norm, noise 32, pool of 2N every epoch.
+        """The published stage 2 (Hoshen et al. 2019): MLP 128-128 with batch norm, noise 32, 50 epochs, pools of 2N.
 
         Args:
             **changes: settings that shall differ.
@@ -116,7 +116,7 @@ class IMLE:
             The settings.
         """
         published: dict[str, Any] = {
-            "network": "reference", "width": 128, "depth": 2, "noise_dim": 32, "batch_size": 128,
+            "epochs": 50, "network": "reference", "width": 128, "depth": 2, "noise_dim": 32, "batch_size": 128,
             "lr": 1e-3, "pool": 2.0, "refresh": Every(1), "ema": 0.0, "calibrate": False,
         }  # fmt: skip
         return cls(**{**published, **changes})

@@ -391,7 +391,7 @@ def calibration() -> Figure:
     z = (x - x.mean(0)) @ axes_of_data.T
     figure, axes = panels(2, 2.6, flat=False)
     for axis, (title, settings) in zip(
-        axes, {"IMLE.reference()": imle.IMLE.reference(), "IMLE()": imle.IMLE(epochs=40)}.items(), strict=True
+        axes, {"IMLE.reference()": imle.IMLE.reference(), "IMLE()": imle.IMLE(epochs=100)}.items(), strict=True
     ):
         sampler = imle.IMLE(**{**vars(settings), "calibrate": True}).fit(z)
         with torch.no_grad():

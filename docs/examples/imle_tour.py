@@ -87,7 +87,7 @@ def loss(output: Tensor, target: Tensor) -> Tensor:
     return (pyramid(output) - pyramid(target)).square().sum(1)
 
 
-settings = imle.IMLE(epochs=20, noise_dim=16, batch_size=128, lr=2e-3)
+settings = imle.IMLE(epochs=20, refresh=imle.Every(1), noise_dim=16, batch_size=128, lr=2e-3)
 torch.manual_seed(0)  # the module is ours, and so is its initialisation
 drawer = settings.fit(images, model=DigitGenerator(), features=pyramid, loss=loss)
 for row in drawer.sample(4, seed=1)[:, 0].permute(1, 0, 2).reshape(8, 32):

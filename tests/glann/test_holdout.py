@@ -110,17 +110,31 @@ def test_a_cache_of_before_there_was_a_split_is_read(photos, tmp_path):
     assert (again.fingerprint, again.paths, again.held_out) == (made.fingerprint, made.paths, None)
 
 
-def test_copies_of_an_image_stay_together(photos, tmp_path):
+def test_copies_are_trained_on(photos, tmp_path):
     source = shutil.copytree(photos, tmp_path / "photos")
-    for k, path in enumerate(sorted(source.rglob("*.png"))):  # in other folders and other classes
-        if k % 2:
-            shutil.copy(path, source / "class 1" / f"copy{k}.png")
-    made = prepare(source, tmp_path / "images", labels=True, holdout=Holdout(0.4, 1))
+    first, second = (sorted((source / name).glob("*.png")) for name in ("class 0", "class 1"))
+    for k, path in enumerate(first[:2] + second[:2]):
+        shutil.copy(path, source / "class 1" / f"copy{k}.png")
+    (source / "class 2").mkdir()
+    for path in first[:3]:  # a class of nothing but copies
+        shutil.copy(path, source / "class 2")
+    made = prepare(source, tmp_path / "images", labels=True, holdout=Holdout(0.5, 1))
     parts = [{(source / path).read_bytes() for path in part.paths} for part in (made, made.held_out)]
     assert not parts[0] & parts[1]
-    assert (len(parts[0]), len(parts[1])) == (24, 16)  # of 40 images that differ
-    assert len(made) + len(made.held_out) == 60
+    assert len(made) + len(made.held_out) == 47
+    assert len(made.held_out) == 17  # half of those 35 that have no copy
+    assert set(made.labels) == {"class 0", "class 1", "class 2"}
     assert prepare(source, tmp_path / "images", labels=True).held_out.paths == made.held_out.paths
+
+
+def test_too_few_without_a_copy_are_refused(photos, tmp_path):
+    source = shutil.copytree(photos, tmp_path / "photos")
+    for path in sorted(source.rglob("*.png"))[:20]:
+        shutil.copy(path, source / f"{path.parent.name} {path.name}")
+    with pytest.raises(
+        DataError, match=r"received 10: a holdout of 0\.5 of 60 usable images, of which those with a copy"
+    ):
+        prepare(source, tmp_path / "images", holdout=Holdout(0.5, 0))
 
 
 def test_files_that_cannot_be_decoded_do_not_count(photos, tmp_path):

@@ -201,9 +201,10 @@ def list_weights() -> None:
 @click.option("--timeout", type=click.FloatRange(1), default=30.0, show_default=True, help="Seconds without a byte.")
 def fetch_weights(name: str, timeout: float) -> None:
     """Download the network of a perceptual distance, or of FID, into the torch cache."""
-    from glann.weights import download_progress, fetch
+    from glann.download import progress
+    from glann.weights import fetch
 
-    click.echo(fetch(name, download_progress(say), timeout))
+    click.echo(fetch(name, progress(say), timeout))
 
 
 @weights.command("import")

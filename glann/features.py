@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glann import weights as files
+from glann.statedict import read_state
 from imle.errors import DataError
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _inception(path: Path, device: str) -> Features:
     from torch_fidelity import FeatureExtractorInceptionV3
 
     dims = 2048
-    files.read_state(path)  # torch-fidelity would run what a pickle holds; here it is known to be names and tensors
+    read_state(path)  # torch-fidelity would run what a pickle holds; here it is known to be names and tensors
     try:
         network = FeatureExtractorInceptionV3(
             "inception-v3-compat", [str(dims)], feature_extractor_weights_path=str(path)

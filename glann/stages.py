@@ -120,14 +120,14 @@ class GLOStage:
 
     def _loss(self, settings: GLOSettings, images: "ImageSet", say: Callable[[str], None]) -> "PerceptualDistance":
         from glann import losses
-        from glann.weights import download_progress
+        from glann.download import progress
 
         return losses.build(
             settings.loss,
             size=(images.height, images.width),
             channels=images.channels,
             weights=settings.loss_weights,
-            download=download_progress(say),
+            download=progress(say),
         )
 
     def run(self, settings: GLOSettings, context: Context, produced: Produced) -> Produced:

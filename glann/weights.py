@@ -3,32 +3,21 @@
 torch is imported where it is used.
 """
 
-import hashlib
-import http.client
 import os
 import shutil
-import time
-import urllib.error
-import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
+from glann.download import CHUNK, TIMEOUT_SECONDS, Report, download
 from imle.atomic import sha256
 from imle.errors import DataError
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 DEFAULT_URL = "https://download.pytorch.org/models"
 URL_VARIABLE = "GLANN_WEIGHTS_URL"  # a mirror's address; http, https or file
-TIMEOUT_SECONDS = 30.0  # without a byte from the server
-CHUNK = 1 << 20  # bytes
-
-Report = Callable[[int, int | None], None]  # (bytes so far, bytes in all where the server tells)
 
 
 @dataclass(frozen=True)
@@ -83,19 +72,6 @@ class Row:
     state: str
     bytes: int | None
     megabytes: int
-
-
-def download_progress(say: Callable[[str], None], seconds: float = 5.0) -> Report:
-    """A report that says how far a download is, a line every few seconds."""
-    last = time.monotonic()
-
-    def report(done: int, total: int | None) -> None:
-        nonlocal last
-        if time.monotonic() - last >= seconds or done == total:
-            last = time.monotonic()
-            say(f"downloaded {done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else f"downloaded {done / 1e6:.0f} MB")
-
-    return report
 
 
 def available() -> list[Row]:
@@ -183,7 +159,7 @@ def fetch(name: str, report: Report | None = None, timeout: float = TIMEOUT_SECO
         return path
     url = f"{os.environ.get(URL_VARIABLE, '').rstrip('/') or _trunk(name).url}/{path.name}"
     with _new_file(path) as file:
-        digest = _download(url, file, report, timeout)
+        digest = download(url, file, report, timeout)
         if not digest.startswith(_trunk(name).digest):
             raise DataError(
                 f"{url} is not what it should be: expected a SHA-256 that starts with {_trunk(name).digest}, "
@@ -228,84 +204,6 @@ def import_file(path: str | Path, name: str | None = None) -> Path:
     except PermissionError as error:
         raise DataError(f"cannot read {source}: {error}") from error
     return target
-
-
-def read_state(path: str | Path) -> "dict[str, Tensor]":
-    """Read a state dict, without running anything that the file might contain.
-
-    Args:
-        path: ``.safetensors``, or a file that ``torch.save`` wrote.
-
-    Returns:
-        Name -> tensor on the CPU; tensors may be backed by the file.
-
-    Raises:
-        DataError: if the file is missing, damaged, or anything but names and tensors.
-    """
-    import pickle
-    import zipfile
-
-    import safetensors.torch
-    import torch
-
-    path = Path(path)
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        # Only files in the format of today can be mapped; of a mapped one only the entries in use are read.
-        mapped = zipfile.is_zipfile(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except OSError as error:
-        raise DataError(f"expected a state dict in {path}, which cannot be read: {error}") from error
-    except pickle.UnpicklingError as error:
-        raise DataError(
-            f"expected a state dict (names and tensors alone) in {path}, received another pickle"
-        ) from error
-    except Exception as error:  # a damaged file breaks the reader anywhere
-        what = type(error).__name__
-        raise DataError(f"expected a state dict in {path}, which is damaged or no such file ({what})") from error
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
-    ):
-        raise DataError(f"expected a state dict (names and tensors alone) in {path}, received another pickle")
-    return dict(state)
-
-
-def _download(url: str, file: IO[bytes], report: Report | None, timeout: float) -> str:
-    """Write what the server sends and return its SHA-256; what the network does wrong becomes a DataError."""
-
-    def failed(error: object) -> DataError:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        if isinstance(error, urllib.error.HTTPError):
-            reason = f"the server answered {error.code} {error.reason}"
-        elif isinstance(reason, TimeoutError):
-            reason = f"no answer within {timeout:g} seconds"
-        return DataError(f"cannot download {url}: {reason}")
-
-    try:
-        request = urllib.request.Request(url, headers={"User-Agent": "glann"})
-        response = urllib.request.urlopen(request, timeout=timeout)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise failed(error) from error
-    digest, received = hashlib.sha256(), 0
-    with response:
-        length = response.headers.get("Content-Length") or ""
-        expected = int(length) if length.isdecimal() else None
-        while True:
-            try:
-                chunk = response.read1(CHUNK)
-            except (OSError, http.client.HTTPException) as error:
-                raise failed(error) from error
-            if not chunk:
-                break
-            file.write(chunk)
-            digest.update(chunk)
-            received += len(chunk)
-            if report is not None:
-                report(received, expected)
-    if expected is not None and received != expected:
-        raise failed(f"expected {expected} bytes, the connection ended after {received}")
-    return digest.hexdigest()
 
 
 @contextmanager

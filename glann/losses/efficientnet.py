@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from glann.losses.trunk import TappedTrunk
-from glann.weights import read_state
+from glann.statedict import read_state
 from imle.errors import DataError
 
 TAPS = (0, 2, 4)  # blocks whose outputs are compared: 16, 24 and 40 channels at 1/2, 1/4 and 1/8 of the side

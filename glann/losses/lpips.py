@@ -7,7 +7,7 @@ from torch import Tensor
 
 from glann.losses.features import NormalisedFeatures
 from glann.losses.trunk import Trunk
-from glann.weights import read_state
+from glann.statedict import read_state
 from imle.errors import DataError
 
 VERSION = "v0.1"  # of the linear heads in package lpips; v0.0 was published with a scaling error

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from glann.losses.combined import Shrunken, WeightedSum
 from glann.losses.distance import PerceptualDistance
 from glann.losses.features import uniform
-from glann.weights import read_state
+from glann.statedict import read_state
 
 FILE = Path(__file__).with_name("small-vgg.safetensors")
 WIDTHS = (32, 64, 128)  # channels of the stages; each has two 3×3 convolutions and halves the grid before the next

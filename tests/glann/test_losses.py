@@ -15,6 +15,7 @@ from glann.losses import small
 from glann.losses.distance import levels_for
 from glann.losses.features import _inverse_norm, _tap_distance
 from glann.losses.trunk import ARCHITECTURES, Trunk
+from glann.statedict import read_state
 from imle.errors import DataError
 
 NETS = ("vgg", "alex", "squeeze")
@@ -50,12 +51,8 @@ def files(packaged, tmp_path_factory):
         paths[f"lpips-{net}"] = folder / f"{net}.safetensors"
         save_file(state, paths[f"lpips-{net}"])
     paths["vgg"] = folder / "vgg.pth"
-    torch.save({**state_of(paths["lpips-vgg"]), "classifier.0.bias": torch.zeros(4096)}, paths["vgg"])
+    torch.save({**read_state(paths["lpips-vgg"]), "classifier.0.bias": torch.zeros(4096)}, paths["vgg"])
     return paths
-
-
-def state_of(path):
-    return weights.read_state(path)
 
 
 @pytest.fixture
@@ -363,7 +360,7 @@ def test_impossible_images_are_refused():
 
 
 def test_wrong_weights_are_listed_at_once(files, tmp_path):
-    state = dict(state_of(files["lpips-squeeze"]))
+    state = dict(read_state(files["lpips-squeeze"]))
     del state["features.0.weight"], state["features.3.squeeze.bias"]
     state["features.99.weight"] = torch.zeros(1)
     state["features.0.bias"] = torch.zeros(3)
@@ -393,7 +390,7 @@ def test_cached_weights_are_found(files, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     path = weights.cached("lpips-squeeze")
     path.parent.mkdir(parents=True)
-    torch.save(dict(state_of(files["lpips-squeeze"])), path)
+    torch.save(dict(read_state(files["lpips-squeeze"])), path)
     x, y = rand(1, 3, 32, 32), rand(1, 3, 32, 32, seed=1)
     given = losses.build("lpips-squeeze", size=(32, 32), channels=3, weights=files["lpips-squeeze"])
     assert torch.equal(losses.build("lpips-squeeze", size=(32, 32), channels=3)(x, y), given(x, y))

@@ -52,12 +52,7 @@ def main() -> None:
 @click.option("--lr", type=float, default=DEFAULT.lr, help="Learning rate at the start.")
 @click.option("--pool", type=float, default=DEFAULT.pool, help="Candidates a round, times N.")
 @click.option("--pool-size", type=int, help="Candidates a round; takes the place of --pool.")
-@click.option(
-    "--refresh",
-    default="every:5",
-    metavar="every:K|adaptive[:SHRINK]|batch",
-    help="When to re-match.",
-)
+@click.option("--refresh", default="every:5", metavar="every:K|adaptive[:SHRINK]|batch", help="When to re-match.")
 @click.option("--reject", metavar="eps:V|quantile:V|rate:V", help="Leave out samples within V of an example.")
 @click.option("--reject-own", is_flag=True, help="Each example refuses only samples near itself.")
 @click.option(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 KEY = "held_out_kernel_distance"  # in metrics.jsonl; with more behind it for what else is scored
 LOOKS = 10  # in a training
-SHARE = 20  # training images for one in a set: all looks then cost about as much as two epochs of stage 1
+SHARE = 20  # training images for one in a set: all looks then judge half as many samples as these
 LEAST, MOST = 100, 500  # images in a set, where there are as many; what chance does: benchmarks/studies/held_out.py
 
 

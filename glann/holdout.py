@@ -1,12 +1,12 @@
 """Which images of a folder are held out: never trained on, so that new images can be compared with them."""
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from imle.atomic import sha256
 from imle.errors import DataError
 
 TRAINING, HELD_OUT = "training", "held out"  # in the manifest
@@ -78,7 +78,7 @@ class Holdout:
             )
 
 
-def copied(source: Path, sizes: Mapping[str, int]) -> set[str]:
+def find_copies(source: Path, sizes: Mapping[str, int]) -> set[str]:
     """The files that are not the only ones of their content, byte for byte.
 
     Args:
@@ -88,16 +88,14 @@ def copied(source: Path, sizes: Mapping[str, int]) -> set[str]:
     Returns:
         Paths.
     """
+
+    def content(path: str) -> str:
+        try:
+            return sha256(source / path)
+        except OSError:  # decoding will say why; like no other file until then
+            return path
+
     common = Counter(sizes.values())
-    contents = {path: _digest(source / path) for path, size in sizes.items() if common[size] > 1}
+    contents = {path: content(path) for path, size in sizes.items() if common[size] > 1}
     times = Counter(contents.values())
-    return {path for path, content in contents.items() if times[content] > 1}
-
-
-def _digest(path: Path) -> bytes:
-    """SHA-256; a file that cannot be read is like no other."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError:  # decoding will say why
-        return os.fsencode(path)
+    return {path for path, found in contents.items() if times[found] > 1}

@@ -11,7 +11,7 @@ from typing import Literal
 
 from glann import imagecache
 from glann.decode import FORMAT_NAMES, Decoded, Header, decode, probe, why
-from glann.holdout import HELD_OUT, TRAINING, Holdout, copied
+from glann.holdout import HELD_OUT, TRAINING, Holdout, find_copies
 from glann.imagecache import Facts, Pixels, Row
 from glann.labels import check_classes, read_labels
 from glann.scan import Found, Scan, show
@@ -141,8 +141,8 @@ def build(
     # Those to train on first, each part in the order of the paths.
     held: set[str] = set()
     if holdout:
-        again = copied(source, {file.path: file.bytes for file in headers})
-        held = holdout.choose({file.path: classes.get(file.path, "") for file in headers}, again)
+        copied = find_copies(source, {file.path: file.bytes for file in headers})
+        held = holdout.choose({file.path: classes.get(file.path, "") for file in headers}, copied)
     headers = dict(sorted(headers.items(), key=lambda entry: entry[0].path in held))
 
     # Decode in that order, straight to disk.

@@ -112,17 +112,13 @@ class Run:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Settings that a run was begun with and that are asked otherwise now; more epochs are no difference."""
     found = []
+    raisable = _RAISABLE if prefix.count(".") == 1 else None  # of a stage, not of a rule among its settings
     for key in sorted({*old, *new}):
         name = f"{prefix}{key}"
         was, now = old.get(key), new.get(key)
         if isinstance(was, Mapping) and isinstance(now, Mapping):
             found += differences(was, now, f"{name}.")
-        elif (
-            name.endswith(f".{_RAISABLE}")
-            and name.count(".") == 1
-            and isinstance(now, int)
-            and (was is None or (isinstance(was, int) and now >= was))
-        ):
+        elif key == raisable and isinstance(now, int) and (was is None or (isinstance(was, int) and now >= was)):
             continue  # None: as many as the stage found right, which alone knows whether these are more
         elif was != now:
             found.append(f"{name} was {was!r}, asked {now!r}")

@@ -49,7 +49,7 @@ VARIANTS = {
     "fast, rejecting 5 %": replace(FAST, reject=imle.Reject(quantile=0.05)),
     "fast, both directions": replace(FAST, direction=0.5),
     "fast, not calibrated": replace(FAST, calibrate=False),
-    "published": imle.IMLE.reference(lr=1e-3),
+    "published": imle.IMLE.reference(),
 }
 
 

@@ -4,6 +4,7 @@ import pytest
 
 import imle
 from glann.settings import GLOSettings, IMLESettings, check_pipeline, load_pipeline
+from glann.stages import estimator
 
 
 def test_overrides_are_toml_or_bare_words():
@@ -70,6 +71,7 @@ def test_stage_2_has_the_settings_of_imle():
     ours = IMLESettings()
     for name in set(IMLESettings.model_fields) - {"refresh", "reject"}:
         assert getattr(ours, name) == theirs[name].default, name
+    assert estimator(ours, seed=0) == imle.IMLE()
 
 
 def test_settings_are_frozen():

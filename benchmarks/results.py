@@ -33,8 +33,7 @@ from torch import Tensor
 from glann import pictures
 from glann.images import ImageSet
 from glann.memory import keep_freed_buffers
-from imle.metrics import balls, frechet_distance
-from imle.modes import modes
+from imle.metrics import balls, frechet_distance, modes
 
 sys.path.append(str(Path(__file__).parent / "studies"))
 import digit_classifier

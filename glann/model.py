@@ -15,6 +15,7 @@ from glann.classes import Label, check_labels, draw_labels, padded
 from glann.labels import list_some
 from glann.latents import on_sphere
 from imle.atomic import write_atomically
+from imle.checkpoint import storable
 from imle.errors import DataError
 from imle.truncation import truncated
 
@@ -198,8 +199,7 @@ none of the latents of the training images.
     def _serialized(self) -> tuple[str, bytes]:
         config = {"format": FORMAT, **self.config, "sampler": self.sampler.to_config()}
         text = json.dumps(config, indent=2, sort_keys=True)
-        flat = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
-        return text, safetensors.torch.save(flat, {"config": text})
+        return text, safetensors.torch.save(storable(self.state_dict()), {"config": text})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str = "cpu") -> Self:

@@ -8,6 +8,7 @@ from glann.info import COLOURS, RunFiles, StageFiles, duration, number
 
 _PHASES = {
     "generate": "candidate generation",
+    "build": "building of search indices",
     "search": "nearest-neighbour search",
     "train": "training",
     "held_out": "held-out scores",

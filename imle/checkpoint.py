@@ -96,9 +96,8 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
             _remove(scratch)
             scratch.mkdir()
-            flat = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
             # Through Python's own I/O, whose errors tell a full disk from a wrong tensor.
-            (scratch / "tensors.safetensors").write_bytes(safetensors.torch.save(flat))
+            (scratch / "tensors.safetensors").write_bytes(safetensors.torch.save(storable(tensors)))
             (scratch / "facts.json").write_text(json.dumps(dict(facts)), encoding="utf-8")
             hashes = {name: sha256(scratch / name) for name in ("tensors.safetensors", "facts.json")}
             (scratch / "manifest.json").write_text(json.dumps(hashes), encoding="utf-8")
@@ -156,6 +155,18 @@ class Checkpoints:
             _remove(old)
         for scratch in self.folder.glob("step-*.tmp"):
             _remove(scratch)
+
+
+def storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as a safetensors file takes them: on the CPU, contiguous, and tied ones once for each name."""
+    taken: set[int] = set()
+    flat = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        flat[name] = tensor.clone() if memory in taken else tensor
+        taken.add(memory)
+    return flat
 
 
 def module_tensors(prefix: str, module: torch.nn.Module) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """The ``imle`` command."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,10 @@ def main() -> None:
 @click.option("--lr", type=float, default=DEFAULT.lr, help="Learning rate at the start.")
 @click.option("--pool", type=float, default=DEFAULT.pool, help="Candidates a round, times N.")
 @click.option("--pool-size", type=int, help="Candidates a round; takes the place of --pool.")
-@click.option("--refresh", default="every:5", metavar="every:K|adaptive[:SHRINK]|batch", help="When to re-match.")
+@click.option(
+    "--refresh", default="every:5", metavar="every:K|adaptive[:SHRINK[,MIN,MAX]]|batch",
+    help="When to re-match; MIN and MAX are epochs.",
+)  # fmt: skip
 @click.option("--reject", metavar="eps:V|quantile:V|rate:V", help="Leave out samples within V of an example.")
 @click.option("--reject-own", is_flag=True, help="Each example refuses only samples near itself.")
 @click.option(
@@ -88,6 +92,7 @@ def fit(
         from imle.errors import BusyError
         from imle.files import read_array
         from imle.journal import Journal
+        from imle.setup import start
 
         x = read_array(latents)
         labels, factors = (None if name is None else read_array(name) for name in (condition, weights))
@@ -97,6 +102,8 @@ def fit(
             )
         click.echo(json.dumps({"examples": list(x.shape), **settings.to_dict()}), err=not dry_run)
         if dry_run:
+            kept = None if fresh or not out.exists() else Checkpoints(out / "checkpoints")
+            start(settings, x, condition=labels, weights=factors, checkpoints=kept, device=device)
             return
         out.mkdir(parents=True, exist_ok=True)
         try:
@@ -169,6 +176,8 @@ def evaluate(
 
         sampler = LatentSampler.from_pretrained(source).to(device)
         x = read_array(latents)
+        if count <= k:
+            raise click.UsageError(f"-n: expected more than the {k} neighbours of --k, received {count}")
         if x.ndim != 2 or x.shape[1:] != sampler.shape or len(x) <= k:
             raise DataError(f"{latents}: expected (N, {sampler.dim}) with N > {k}, received {tuple(x.shape)}")
         rows = evenly(len(x), count).numpy()
@@ -192,18 +201,19 @@ class Recorder:
 
 
 def parse_refresh(text: str) -> Every | Adaptive | EachBatch:
-    """``every:K``, ``adaptive``, ``adaptive:SHRINK`` or ``batch``."""
-    kind, _, value = text.partition(":")
-    try:
-        if kind == "every" and value:
-            return Every(int(value))
-        if kind == "adaptive":
-            return Adaptive(float(value)) if value else Adaptive()
-        if text == "batch":
-            return EachBatch()
-    except ValueError as error:
-        raise ValueError(f"refresh: {error}") from error
-    raise ValueError(f"refresh: expected every:K, adaptive[:SHRINK] or batch, received {text!r}")
+    """``every:K``, ``adaptive``, ``adaptive:SHRINK``, ``adaptive:SHRINK,MIN_AGE,MAX_AGE`` or ``batch``."""
+    if text == "batch":
+        return EachBatch()
+    if found := re.fullmatch(r"every:(\d+)", text):
+        return Every(int(found[1]))
+    if found := re.fullmatch(r"adaptive(?::([\d.e-]+)(?:,(\d+),(\d+))?)?", text):
+        usual = Adaptive()
+        ages = (usual.min_age, usual.max_age) if found[2] is None else (int(found[2]), int(found[3]))
+        try:
+            return Adaptive(usual.shrink if found[1] is None else float(found[1]), *ages)
+        except ValueError as error:
+            raise ValueError(f"refresh: {error}") from error
+    raise ValueError(f"refresh: expected every:K, adaptive[:SHRINK[,MIN,MAX]] or batch, received {text!r}")
 
 
 def parse_reject(text: str | None, own: bool, all_rejected: str) -> Reject | None:
@@ -229,17 +239,23 @@ def conditions(sampler: "LatentSampler", text: str | None, n: int) -> Any:
 
     value: Any = text
     try:
-        if text is not None and (Path(text).exists() or any(suffix in text for suffix in READS)):
+        if text is not None and any(suffix in text for suffix in READS):
             value = read_array(text)
         elif text is not None:
-            value = (
-                int(text)
-                if sampler.condition and "labels" in sampler.condition
-                else [float(v) for v in text.split(",")]
-            )
+            value = numbers(text, labels="labels" in (sampler.condition or {}))
         return sampler.conditions_for(value, n)
     except ValueError as error:
         raise error if isinstance(error, DataError) else DataError(f"--condition: {error}") from error
+
+
+def numbers(text: str, labels: bool) -> int | list[float]:
+    """A label, or the numbers of a vector."""
+    try:
+        return int(text) if labels else [float(v) for v in text.split(",")]
+    except ValueError as error:
+        raise ValueError(
+            f"expected {'a label' if labels else 'numbers such as 1.5,2'} or a file, received {text!r}"
+        ) from error
 
 
 def clear(out: Path) -> None:

@@ -155,11 +155,26 @@ def as_tensor(array: Any) -> Tensor:
     if isinstance(array, Tensor):
         return array
     array = np.asarray(array, order="C")
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+    if (array.dtype.kind == "u" and array.dtype.itemsize > 1) or array.dtype.itemsize > 8:  # torch has no such type
         array = array.astype(np.float64)
     if array.dtype.byteorder not in "=|" or not array.flags.writeable:
         array = array.astype(array.dtype.newbyteorder("="))
     return torch.from_numpy(array)
+
+
+def as_pair(one: Any, two: Any, minimum: int = 1) -> tuple[Tensor, Tensor]:
+    """Both sets as (n, d) float64 on the CPU, n ≥ minimum, finite and of one dimension; ValueError otherwise."""
+    sets = []
+    for points in (one, two):
+        points = as_tensor(points if isinstance(points, Tensor) else np.asarray(points)).detach().cpu().double()
+        if not torch.isfinite(points).all():
+            raise ValueError("expected finite points, received NaN or Inf")
+        if points.ndim != 2 or len(points) < minimum or points.shape[1] == 0:
+            raise ValueError(f"expected (N, d) points with N >= {minimum}, received shape {tuple(points.shape)}")
+        sets.append(points)
+    if sets[0].shape[1] != sets[1].shape[1]:
+        raise ValueError(f"expected sets of one dimension, received {sets[0].shape[1]} and {sets[1].shape[1]}")
+    return sets[0], sets[1]
 
 
 def as_rows(points: Any, start: int, stop: int, device: torch.device) -> Tensor:

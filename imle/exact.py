@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from imle.data import as_rows, slab_rows, take_rows
+from imle.duplicates import distinct, members
 
 CACHE_NUMBERS = 2**18  # of a shortlist's candidates, 1 MB
 SPARE = 3  # neighbours beyond k in a shortlist, so that rounding in the fast pass cannot hide a true one
@@ -76,8 +77,25 @@ def _exact_slab(queries: Tensor, candidates: Any, k: int, fast_pass: FastPass) -
         slack = 2 * torch.finfo(torch.float32).eps * (width**0.5 + 4) * (norms.square() + reach.square())
         doubtful = (best[:, -1] - slack <= distances[:, -1].square() + slack).nonzero()[:, 0]
         if len(doubtful):
-            indices[doubtful], distances[doubtful] = _every_difference(queries[doubtful], candidates, k)
+            indices[doubtful], distances[doubtful] = _among_ties(queries[doubtful], candidates, k, fast_pass)
     return indices, distances
+
+
+def _among_ties(queries: Tensor, candidates: Any, k: int, fast_pass: FastPass) -> tuple[Tensor, Tensor]:
+    """For queries with so many near ties that no shortlist is safe: equal candidates are looked at once, as one."""
+    groups = distinct(candidates, queries.device)
+    if groups is None:
+        return _every_difference(queries, candidates, k)
+    first, group = groups
+    some = take_rows(candidates, first, queries.device)
+    # The k nearest rows are in the k nearest groups, those with the lowest rows among equally near ones.
+    near, distances = _exact_slab(queries, some, min(k, len(some)), fast_pass)
+    if k == 1:
+        return first[near], distances
+    size, parts = slab_rows(k * k), []
+    for part, which in zip(queries.split(size), near.split(size), strict=True):
+        parts.append(measure(part, candidates, members(first, group, which, k), k))
+    return torch.cat([where for where, _ in parts]), torch.cat([how_far for _, how_far in parts])
 
 
 def measure(queries: Tensor, candidates: Any, shortlist: Tensor, k: int) -> tuple[Tensor, Tensor]:

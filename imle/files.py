@@ -1,15 +1,16 @@
-"""Arrays on disk: .npy (memory-mapped), .npz and .safetensors in, .npy and .safetensors out."""
+"""Arrays on disk: .npy and .safetensors (memory-mapped) and .npz in, .npy and .safetensors out."""
 
+import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from imle.atomic import write_atomically
@@ -18,10 +19,14 @@ from imle.errors import DataError
 READS = (".npy", ".npz", ".safetensors")
 WRITES = (".npy", ".safetensors")
 KEY = "samples"  # what samples are called in a .safetensors file
+_MAPPED = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1",
+}  # types of safetensors that numpy has too  # fmt: skip
 
 
 def read_array(source: str | Path) -> Any:
-    """One array of a file; a .npy stays on disk until it is used, and a pickle is never opened.
+    """One array of a file; that of a .npy or .safetensors stays on disk until used, and a pickle is never opened.
 
     Args:
         source: ``FILE.npy``, or ``FILE.npz`` or ``FILE.safetensors`` with one array; ``FILE:NAME`` for one of several.
@@ -44,9 +49,9 @@ def read_array(source: str | Path) -> Any:
         if path.suffix == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)
         if path.suffix == ".safetensors":
-            return _only(path, name, safetensors.torch.load_file(path))
+            return _mapped(path, name)
         with np.load(path, allow_pickle=False) as archive:
-            return _only(path, name, archive)
+            return archive[_only(path, name, archive.keys())]
     except DataError:
         raise
     except (ValueError, OSError, EOFError, KeyError, SafetensorError, zipfile.BadZipFile) as error:
@@ -95,9 +100,23 @@ def check_writable(path: str | Path) -> None:
         raise DataError(f"expected a file that ends in {' or '.join(WRITES)}, received {path}")
 
 
-def _only(path: Path, name: str, arrays: Any) -> Any:
-    names = sorted(arrays.keys())
+def _mapped(path: Path, name: str) -> Any:
+    """One array of a .safetensors file, as a memory map where numpy has its type."""
+    with safe_open(path, "pt") as opened:  # checks the header
+        key = _only(path, name, opened.keys())
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            entry = json.loads(file.read(length))[key]
+        if entry["dtype"] not in _MAPPED or 0 in (entry["shape"] or [0]):
+            return opened.get_tensor(key)
+    offset = 8 + length + entry["data_offsets"][0]
+    return np.memmap(path, _MAPPED[entry["dtype"]], "r", offset, tuple(entry["shape"]))
+
+
+def _only(path: Path, name: str, found: Iterable[str]) -> str:
+    """The name that was asked for, or the only one that there is."""
+    names = sorted(found)
     if name not in names and (name or len(names) != 1):
         wanted = f"an array {name!r}" if name else "one array, or FILE:NAME"
         raise DataError(f"{path}: expected {wanted}, found {', '.join(names) or 'none'}")
-    return arrays[name or names[0]]
+    return name or names[0]

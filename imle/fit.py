@@ -10,17 +10,15 @@ from torch import Tensor, nn
 
 from imle.calibration import calibrate
 from imle.checkpoint import Checkpoints
-from imle.checks import check_device
-from imle.conditions import Conditions
 from imle.console import Watcher
-from imle.data import Examples, Points, check_weights
-from imle.matching import Matcher, check_pool
+from imle.errors import DataError
+from imle.matching import Matcher
 from imle.noise import stream
 from imle.pool import Generator, Stopwatch
 from imle.sampler import LatentSampler
 from imle.selection import EachBatch
 from imle.settings import IMLE
-from imle.setup import Loss, describe, make_sampler, probe, relative_squared_error
+from imle.setup import Loss, start
 from imle.state import TrainingState, cosine
 
 SHUFFLE, SWAP = 1, 2  # what a random stream is for
@@ -41,20 +39,13 @@ def fit(
     device: str = "cpu",
 ) -> LatentSampler:
     """See `imle.IMLE.fit`."""
-    check_device(device)
-    examples = Examples(x, device)
-    conditions = None if condition is None else Conditions(condition, examples.n, device)
-    weight = None if weights is None else check_weights(weights, examples.n, device)
-    sampler = make_sampler(settings, examples, conditions, model).to(device)
-    points = Points(examples, features)
-    check_pool(settings, examples.n)
-    probed = {} if checkpoints is None else probe(examples, features, loss)  # compared when a fit goes on
-    loss = loss or relative_squared_error(examples)
-    identity = describe(settings, examples, conditions, weights=weight, model=model, features=features, loss=loss)
-    state = TrainingState(settings, sampler.network, examples.n, examples.device, identity | probed)
-    if checkpoints is not None:
-        state.restore(checkpoints)
-
+    begun = start(
+        settings, x, condition=condition, weights=weights, model=model, features=features, loss=loss,
+        checkpoints=checkpoints, device=device,
+    )  # fmt: skip
+    examples, conditions, sampler, points, state = (
+        begun.examples, begun.conditions, begun.sampler, begun.points, begun.state,
+    )  # fmt: skip
     everyone = torch.arange(examples.n, device=examples.device)
     steps = math.ceil(examples.n / settings.batch_for(examples.n))  # minibatches an epoch
     clock = Stopwatch(examples.device)
@@ -66,8 +57,10 @@ def fit(
     def pull(noise: Tensor, rows: Tensor) -> Tensor:
         """Mean weighted loss between the samples of some noise and the examples that they are pulled to."""
         output = sampler(noise, None if conditions is None else conditions.values[rows])
-        errors = loss(output, examples.rows(rows))
-        return (errors if weight is None else errors * weight[rows]).mean()
+        errors = begun.loss(output, examples.rows(rows))
+        if errors.shape != rows.shape:
+            raise DataError(f"loss: expected one value an example, ({len(rows)},), received {tuple(errors.shape)}")
+        return (errors if begun.weight is None else errors * begun.weight[rows]).mean()
 
     while state.epoch <= settings.epochs:
         clock.seconds = {phase: state.seconds.get(phase, 0.0) for phase in clock.seconds}
@@ -131,7 +124,7 @@ def fit(
     state.finish()
     sampler.eval()
     if settings.calibrate and model is None:
-        calibrate(sampler, settings.seed, examples, conditions, weight)
+        calibrate(sampler, settings.seed, examples, conditions, begun.weight)
     if preview is not None:
         preview(settings.epochs, sampler)
     sampler.history = state.history

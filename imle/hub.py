@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from imle.atomic import write_atomically
+from imle.checkpoint import storable
 from imle.errors import DataError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -27,27 +28,47 @@ class Pretrained(nn.Module):
         """A module with fresh weights; ``load_state_dict`` brings the trained ones."""
         raise NotImplementedError
 
-    def save_pretrained(self, directory: str | Path) -> None:
+    def save_pretrained(
+        self, directory: str | Path, *, repo_id: str | None = None, push_to_hub: bool = False, **push: Any
+    ) -> str | None:
         """Write config.json and model.safetensors, each whole or not at all.
 
         Args:
             directory: made where it is missing.
+            repo_id: where on the Hub it goes if ``push_to_hub``; by default the directory's name.
+            push_to_hub: whether it is uploaded as well.
+            **push: further arguments of `push_to_hub`.
+
+        Returns:
+            The address of the commit, where it was uploaded.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        flat = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
-        write_atomically(directory / WEIGHTS, safetensors.torch.save(flat))
+        write_atomically(directory / WEIGHTS, safetensors.torch.save(storable(self.state_dict())))
         write_atomically(directory / CONFIG, json.dumps(self.to_config(), indent=2).encode())
+        return self.push_to_hub(repo_id or directory.name, **push) if push_to_hub else None
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, *, revision: str | None = None, network: nn.Module | None = None
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        network: nn.Module | None = None,
     ) -> Self:
         """Load a sampler from a folder, or from the Hugging Face Hub.
 
         Args:
             source: a folder, or a Hub id such as ``user/name`` where no such folder exists.
             revision: branch, tag or commit on the Hub.
+            token: for the Hub; None: the one that is stored.
+            cache_dir: where downloads are kept; None: where the Hub's library keeps them.
+            local_files_only: take what was downloaded before, and ask nobody.
+            force_download: even what is there already.
             network: for a sampler whose network is the caller's own.
 
         Returns:
@@ -56,7 +77,11 @@ class Pretrained(nn.Module):
         Raises:
             DataError: if files are missing or damaged, with every missing and unexpected weight.
         """
-        config_path, weights_path = (_fetch(source, name, revision) for name in (CONFIG, WEIGHTS))
+        download = {
+            "revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only,
+            "force_download": force_download,
+        }  # fmt: skip
+        config_path, weights_path = (_fetch(source, name, download) for name in (CONFIG, WEIGHTS))
         try:
             config = json.loads(config_path.read_text(encoding="utf-8"))
             tensors = safetensors.torch.load_file(weights_path)
@@ -73,13 +98,25 @@ class Pretrained(nn.Module):
             raise DataError(f"the weights in {source} do not fit its config.json: {error}") from error
         return loaded
 
-    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Upload a sampler",
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool = False,
+    ) -> str:
         """Upload config.json and model.safetensors to the Hugging Face Hub.
 
         Args:
             repo_id: ``user/name``, made where it is missing.
+            commit_message: first line of the commit.
             private: whether a new repository is private; None: as the account's settings say.
             token: for the Hub; None: the one that is stored.
+            branch: what is committed to; None: the main one.
+            create_pr: open a pull request instead.
 
         Returns:
             The address of the commit.
@@ -87,13 +124,16 @@ class Pretrained(nn.Module):
         from huggingface_hub import HfApi
 
         api = HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+            commit = api.upload_folder(
+                repo_id=repo_id, folder_path=folder, commit_message=commit_message, revision=branch, create_pr=create_pr
+            )
+        return str(commit)
 
 
-def _fetch(source: str | Path, name: str, revision: str | None) -> Path:
+def _fetch(source: str | Path, name: str, download: dict[str, Any]) -> Path:
     folder = Path(source)
     if folder.is_dir():
         if not (folder / name).is_file():
@@ -103,6 +143,6 @@ def _fetch(source: str | Path, name: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(hf_hub_download(str(source), name, revision=revision))
+        return Path(hf_hub_download(str(source), name, **download))
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         raise DataError(f"expected a folder or a Hub id, received {source}: {error}") from error

@@ -11,7 +11,7 @@ from torch import Tensor
 from imle.assignment import Assignment
 from imle.conditions import Conditions
 from imle.data import Points, slab_rows
-from imle.errors import DataError
+from imle.errors import DataError, SettingsError
 from imle.exact import nearest_beyond
 from imle.noise import stream
 from imle.pool import Generator, Pool
@@ -36,22 +36,29 @@ def pool_size(settings: IMLE, members: int, population: int) -> int:
     return max(1, math.ceil(whole * members / population - 1e-9))
 
 
-def check_pool(settings: IMLE, n: int) -> None:
-    """Refuse a pool without a candidate, warn of one with fewer than there are examples.
+def check_pool(settings: IMLE, n: int, *, private: bool) -> None:
+    """Refuse a pool without a candidate, warn of one that leaves no choice.
 
     Args:
         settings: pool and pool_size are used.
         n: number of examples.
+        private: whether every example has candidates of its own.
 
     Raises:
-        ValueError: for less than one candidate.
+        SettingsError: for less than one candidate.
     """
     size = settings.pool_size or settings.pool * n
     if size < 1:
-        raise ValueError(f"pool: expected at least one candidate, received {settings.pool} x {n} examples")
-    if size < n:
+        raise SettingsError(f"pool: expected at least one candidate, received {settings.pool} x {n} examples")
+    if private and size <= n:
         warnings.warn(
-            f"pool: {math.ceil(size)} candidates for {n} examples, so that examples must share samples", stacklevel=4
+            f"pool: {math.ceil(size)} candidates for {n} examples with conditions of their own, one for each: "
+            "there is nothing to choose",
+            stacklevel=5,
+        )
+    elif size < n:
+        warnings.warn(
+            f"pool: {math.ceil(size)} candidates for {n} examples, so that examples must share samples", stacklevel=5
         )
 
 
@@ -218,7 +225,10 @@ class Round:
         return best
 
     def _nearest(self, queries: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        found = nearest(queries, candidates, 1, self.matcher.settings.search)
+        search, seconds = self.matcher.settings.search, self.matcher.generate.clock.seconds
+        found = search(queries, candidates, 1) if callable(search) else nearest(queries, candidates, 1, search)
+        seconds["build"] += found.build_seconds
+        seconds["search"] -= found.build_seconds  # which the next lap counts
         return found.indices[:, 0], found.distances[:, 0]
 
     def _nearest_examples(self, pool: Pool, members: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,14 @@ from torch import Tensor
 
 from imle.calibration import moments
 from imle.checks import check_integer, check_number
-from imle.data import as_tensor, slab_rows
+from imle.data import as_pair, slab_rows
+from imle.modes import Modes, modes, nearest_mode
 from imle.search import nearest
+
+__all__ = [
+    "Balls", "Distances", "Likelihood", "Modes", "balls", "distances_to", "energy_distance", "evaluate",
+    "frechet_distance", "modes", "nearest_mode", "parzen_log_likelihood",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -199,21 +205,6 @@ def evaluate(real: Any, generated: Any, k: int = 5) -> dict[str, float]:
         "frechet_distance": frechet_distance(real, generated),
         **{f"{name}_distance": value for name, value in asdict(distances_to(real, generated)).items()},
     }
-
-
-def as_pair(one: Any, two: Any, minimum: int = 1) -> tuple[Tensor, Tensor]:
-    """Both sets as (n, d) float64 on the CPU, n ≥ minimum, finite and of one dimension; ValueError otherwise."""
-    sets = []
-    for points in (one, two):
-        points = as_tensor(points if isinstance(points, Tensor) else np.asarray(points)).detach().cpu().double()
-        if not torch.isfinite(points).all():
-            raise ValueError("expected finite points, received NaN or Inf")
-        if points.ndim != 2 or len(points) < minimum or points.shape[1] == 0:
-            raise ValueError(f"expected (N, d) points with N >= {minimum}, received shape {tuple(points.shape)}")
-        sets.append(points)
-    if sets[0].shape[1] != sets[1].shape[1]:
-        raise ValueError(f"expected sets of one dimension, received {sets[0].shape[1]} and {sets[1].shape[1]}")
-    return sets[0], sets[1]
 
 
 def _all_pairs(one: Tensor, two: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from imle.checks import check_integer, check_number
-from imle.metrics import as_pair
+from imle.data import as_pair
 from imle.search import nearest
 
 

@@ -20,7 +20,7 @@ class Stopwatch:
     """Seconds per phase of an epoch."""
 
     def __init__(self, device: torch.device):
-        self.seconds = {"generate": 0.0, "search": 0.0, "train": 0.0}
+        self.seconds = {"generate": 0.0, "build": 0.0, "search": 0.0, "train": 0.0}
         self._device = device
         self._last = time.perf_counter()
 

@@ -110,6 +110,7 @@ class LatentSampler(Pretrained):
             (B, d), or (B, …) for a model of another shape.
 
         Raises:
+            DataError: for a network whose output has another shape.
             ValueError: for a condition that is missing or not wanted.
         """
         if (condition is None) != (self.code is None):
@@ -122,6 +123,10 @@ class LatentSampler(Pretrained):
             output = self.network(noise)
         else:
             output = self.network(noise, self.code(condition))
+        if output.shape != (len(noise), *self.shape):  # otherwise it would be broadcast, and trained so
+            raise DataError(
+                f"model: expected output of shape {(len(noise), *self.shape)}, received {tuple(output.shape)}"
+            )
         return self._to_sphere(self.mean + self.scale * output)
 
     def calibrated(self, output: Tensor) -> Tensor:

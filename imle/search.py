@@ -1,5 +1,6 @@
 """Nearest neighbours: for every query the closest candidates, Euclidean, in bounded memory."""
 
+import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from imle.approximate import Graph, Index, Inverted, Projected
 from imle.checks import check_choice, check_integer
-from imle.data import as_rows, slab_rows, take_rows
+from imle.data import as_rows, check_numeric, slab_rows, take_rows
 from imle.exact import FastPass, exact, faiss_pass, measure, torch_pass
 
 METHODS = ("auto", "exact", "torch", "refine", "ivf", "hnsw")
@@ -29,6 +30,7 @@ class Neighbours:
     distances: Tensor  # (Q, k) float32, Euclidean
     method: str = "exact"  # what was used
     recall: float = 1.0  # share of a sample of queries whose nearest candidate was found; 1 where exact
+    build_seconds: float = 0.0  # what an index took to be built, and how hard to try to be found out; 0 where exact
 
 
 def nearest(queries: Any, candidates: Any, k: int = 1, method: str = "auto") -> Neighbours:
@@ -49,10 +51,13 @@ def nearest(queries: Any, candidates: Any, k: int = 1, method: str = "auto") -> 
         exact with every method.
 
     Raises:
-        ValueError: for shapes that do not fit, k out of range, an unknown method, or one that needs faiss without it.
+        ValueError: for shapes that do not fit, what is no float or integer, NaN or Inf, k out of range, an unknown
+            method, or one that needs faiss without it.
     """
     check_choice("method", method, METHODS)
     queries, candidates = _matrix(queries, "queries"), _matrix(candidates, "candidates")
+    for points, what in ((queries, "queries"), (candidates, "candidates")):
+        _check_finite(points, what)
     if queries.shape[1] != candidates.shape[1]:
         raise ValueError(
             f"expected queries and candidates of one dimension, received {queries.shape[1]} and {candidates.shape[1]}"
@@ -94,6 +99,7 @@ def _approximate(
     queries: Any, candidates: Any, k: int, method: str, fast_pass: FastPass, device: torch.device
 ) -> Neighbours:
     """Find how hard to try on a sample of the queries, then answer all of them."""
+    started = time.perf_counter()
     sample = take_rows(queries, torch.arange(0, len(queries), max(1, len(queries) // PROBE)), device)
     nearest_of_sample, truth = exact(sample, candidates, 1, fast_pass, device)
     index: Index
@@ -110,6 +116,7 @@ def _approximate(
         recall = float((found <= truth[:, 0] * (1 + 1e-6)).float().mean())
         if recall >= TARGET:
             break
+    build_seconds = time.perf_counter() - started
 
     indices = torch.empty(len(queries), k, dtype=torch.long, device=device)
     distances = torch.empty(len(queries), k, device=device)
@@ -121,11 +128,26 @@ def _approximate(
         if short.any():  # the index has proposed fewer than k
             where[short], how_far[short] = exact(rows[short], candidates, k, fast_pass, device)
         indices[start : start + size], distances[start : start + size] = where, how_far
-    return Neighbours(indices, distances, method, recall)
+    return Neighbours(indices, distances, method, recall, build_seconds)
 
 
 def _matrix(points: Any, what: str) -> Any:
     points = points.detach() if isinstance(points, Tensor) else np.asanyarray(points)
+    check_numeric(points, what)
     if points.ndim != 2 or 0 in points.shape:
         raise ValueError(f"{what}: expected (N, d) with N >= 1 and d >= 1, received shape {tuple(points.shape)}")
     return points
+
+
+def _check_finite(points: Any, what: str) -> None:
+    """One pass: a search would answer without a warning, and wrongly for all queries where the centre is not finite."""
+    device = points.device if isinstance(points, Tensor) else torch.device("cpu")
+    size = slab_rows(points.shape[1])
+    for start in range(0, len(points), size):
+        rows = as_rows(points, start, start + size, device)
+        total = rows.sum()
+        if not torch.isfinite(total):  # cheaper than to ask each number, which is done where it is not
+            bad = (~torch.isfinite(rows).all(1)).nonzero()
+            if len(bad):
+                row = start + int(bad[0])
+                raise ValueError(f"{what}: expected finite numbers within float32, received NaN or Inf in row {row}")

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from imle.checks import check_choice, check_integer, check_number
 
@@ -12,6 +12,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from imle.assignment import Assignment
+
+
+class Refresh(Protocol):
+    """When examples are re-matched; best a frozen dataclass, whose values a resumed fit compares."""
+
+    def due(self, assignment: "Assignment", current: "Callable[[], Tensor]") -> "Tensor":
+        """Which examples are re-matched before an epoch.
+
+        Args:
+            assignment: distances at the last matching and epochs since then.
+            current: gives (N,) distances from examples to their samples as the network maps them now.
+
+        Returns:
+            (n,) int64 indices, ascending; all of them in the first epoch.
+        """
 
 
 @dataclass(frozen=True)
@@ -31,15 +46,7 @@ class Every:
         check_integer("Every.epochs", self.epochs, 1)
 
     def due(self, assignment: "Assignment", current: "Callable[[], Tensor]") -> "Tensor":
-        """Which examples are re-matched before an epoch.
-
-        Args:
-            assignment: distances at the last matching and epochs since then.
-            current: gives (N,) distances from examples to their samples as the network maps them now.
-
-        Returns:
-            (n,) int64 indices, ascending.
-        """
+        """See `Refresh.due`."""
         return (assignment.age >= self.epochs).nonzero()[:, 0]
 
 
@@ -52,7 +59,7 @@ class EachBatch:
     """
 
     def due(self, assignment: "Assignment", current: "Callable[[], Tensor]") -> "Tensor":
-        """See `Every.due`: none before an epoch."""
+        """See `Refresh.due`: none before an epoch."""
         return assignment.age.new_zeros(0)
 
 
@@ -83,7 +90,7 @@ class Adaptive:
         check_integer("Adaptive.max_age", self.max_age, self.min_age)
 
     def due(self, assignment: "Assignment", current: "Callable[[], Tensor]") -> "Tensor":
-        """See `Every.due`."""
+        """See `Refresh.due`."""
         old = assignment.age >= self.max_age
         if old.all():
             return old.nonzero()[:, 0]

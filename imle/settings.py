@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from imle.checks import check_choice, check_integer, check_number
-from imle.selection import Adaptive, EachBatch, Every, Reject
+from imle.selection import EachBatch, Every, Refresh, Reject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from imle.checkpoint import Checkpoints
     from imle.console import Watcher
     from imle.sampler import LatentSampler
+    from imle.search import Neighbours
 
     Array = Tensor | np.ndarray
 
@@ -45,7 +46,8 @@ class IMLE:
         lr: Adam's learning rate at the start, > 0; a cosine takes it to zero over all epochs.
         pool: candidates a round as a multiple of the number of examples, > 0.
         pool_size: candidates a round, ≥ 1; takes the place of ``pool``.
-        refresh: when examples are re-matched: `Every`, all in every fifth epoch by default, `Adaptive` or `EachBatch`.
+        refresh: when examples are re-matched: `Every`, all in every fifth epoch by default, `Adaptive`, `EachBatch`, or
+            a rule of one's own, an object with the method of `imle.selection.Refresh`.
         reject: which candidates are not used, or None.
         direction: 1 pulls to every example its nearest sample (maximum likelihood, coverage); 0 pulls every sample to
             its nearest example (the swapped divergence, precision, drops modes); in between both are weighted.
@@ -53,7 +55,8 @@ class IMLE:
         ema: decay per step of the averaged weights that the sampler has, 0 ≤ ema < 1; 0 takes the last weights.
         calibrate: match the frequency of regions, mean and covariance of the samples to those of the data after
             training (see `imle.calibration`).
-        search: ``auto`` or a method of `imle.nearest`.
+        search: ``auto``, a method of `imle.nearest`, or a function (queries (Q, k), candidates (M, k), how many) ->
+            `imle.Neighbours` in its place.
         seed: fixes the fit bit for bit on one machine's CPU, ≥ 0.
 
     Raises:
@@ -69,13 +72,13 @@ class IMLE:
     lr: float = 3e-3
     pool: float = 2.0
     pool_size: int | None = None
-    refresh: Every | Adaptive | EachBatch = Every(5)  # noqa: RUF009 - frozen, so it may be shared
+    refresh: Refresh = Every(5)  # noqa: RUF009 - frozen, so it may be shared
     reject: Reject | None = None
     direction: float = 1.0
     perturb: float = 0.0
     ema: float = 0.999
     calibrate: bool = True
-    search: str = "auto"
+    search: "str | Callable[[Tensor, Tensor, int], Neighbours]" = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -91,14 +94,16 @@ class IMLE:
         check_number("direction", self.direction, 0, 1)
         check_number("perturb", self.perturb, 0)
         check_number("ema", self.ema, 0, 0.999999)
-        check_choice("search", self.search, METHODS)
+        if not callable(self.search):
+            check_choice("search", self.search, METHODS)
         if not callable(self.network):
             check_choice("network", self.network, NETWORKS)
         if not isinstance(self.calibrate, bool):
             raise ValueError(f"calibrate: expected True or False, received {self.calibrate!r}")
-        if not isinstance(self.refresh, Every | Adaptive | EachBatch):
+        if isinstance(self.refresh, type) or not callable(getattr(self.refresh, "due", None)):
             raise ValueError(
-                f"refresh: expected imle.Every, imle.Adaptive or imle.EachBatch, received {self.refresh!r}"
+                "refresh: expected imle.Every, imle.Adaptive, imle.EachBatch or an object with a method due(), "
+                f"received {self.refresh!r}"
             )
         if self.reject is not None and not isinstance(self.reject, Reject):
             raise ValueError(f"reject: expected None or imle.Reject, received {self.reject!r}")
@@ -157,7 +162,7 @@ class IMLE:
             The trained sampler in eval mode on the CPU, with the per-epoch rows as ``sampler.history``.
 
         Raises:
-            DataError: if x, condition or weights cannot be used.
+            DataError: if x, condition or weights cannot be used, or model or loss gives another shape.
             ResumeError: if the checkpoints belong to other settings or other data, or features or loss are functions of
                 another name or with other values on four of the examples.
             DivergedError: if the loss is not finite.
@@ -175,11 +180,13 @@ class IMLE:
         return self.batch_size or min(LARGEST_BATCH, max(SMALLEST_BATCH, n // LEAST_STEPS))
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON-able values; a callable network appears by its name."""
+        """The settings as JSON-able values; functions and rules that are no dataclass appear by their names."""
         return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {type(value).__name__: asdict(value)}
-    return getattr(value, "__qualname__", type(value).__name__) if callable(value) else value
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return getattr(value, "__qualname__", type(value).__qualname__)

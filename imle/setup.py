@@ -3,23 +3,70 @@
 import hashlib
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from imle.checkpoint import Checkpoints
+from imle.checks import check_device
 from imle.conditions import Conditions
-from imle.data import Examples, evenly
+from imle.data import Examples, Points, check_weights, evenly
 from imle.errors import DataError
+from imle.matching import check_pool, pool_size
 from imle.networks import NETWORKS, build
 from imle.noise import stream
 from imle.sampler import LatentSampler
 from imle.settings import IMLE
+from imle.state import TrainingState
 
 INIT = 3  # what the random stream is for
 _PROBED = 4  # examples on which a caller's functions are tried
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a fit has before its first round, all of it checked."""
+
+    examples: Examples
+    conditions: Conditions | None
+    weight: Tensor | None  # (N,), mean 1
+    sampler: LatentSampler
+    points: Points  # the examples in search space
+    loss: Loss
+    state: TrainingState  # restored where there is a checkpoint
+
+
+def start(
+    settings: IMLE,
+    x: Any,
+    *,
+    condition: Any = None,
+    weights: Any = None,
+    model: nn.Module | None = None,
+    features: Callable[[Tensor], Tensor] | None = None,
+    loss: Loss | None = None,
+    checkpoints: Checkpoints | None = None,
+    device: str = "cpu",
+) -> Start:
+    """Check all that a fit is given; arguments and errors are those of `imle.IMLE.fit`."""
+    check_device(device)
+    examples = Examples(x, device)
+    conditions = None if condition is None else Conditions(condition, examples.n, device)
+    weight = None if weights is None else check_weights(weights, examples.n, device)
+    sampler = make_sampler(settings, examples, conditions, model).to(device)
+    points = Points(examples, features)
+    check_pool(settings, examples.n, private=conditions is not None and conditions.labels is None)
+    probed = {} if checkpoints is None else probe(examples, features, loss)  # compared when a fit goes on
+    loss = loss or relative_squared_error(examples)
+    identity = describe(settings, examples, conditions, weights=weight, model=model, features=features, loss=loss)
+    state = TrainingState(settings, sampler.network, examples.n, examples.device, identity | probed)
+    if checkpoints is not None:
+        state.restore(checkpoints)
+    return Start(examples, conditions, weight, sampler, points, loss, state)
 
 
 def make_sampler(
@@ -48,8 +95,13 @@ def make_sampler(
         return LatentSampler(facts, model)
     if len(examples.shape) != 1:
         raise DataError(f"examples: expected (N, d), or a model= of their own, received (N, {examples.shape})")
-    if settings.network == "reference" and min(examples.n, settings.batch_for(examples.n)) < 2:
-        raise DataError("network reference: expected at least 2 examples a batch, because batch norm needs them")
+    steps = math.ceil(examples.n / settings.batch_for(examples.n))
+    pulled = examples.n if settings.direction == 1 else min(examples.n, pool_size(settings, examples.n, examples.n))
+    if settings.network == "reference" and pulled // steps < 2:
+        raise DataError(
+            f"network reference: expected at least 2 examples and samples a batch, because batch norm needs them, "
+            f"received {pulled} in {steps} batches"
+        )
     name = settings.network if isinstance(settings.network, str) else "custom"
     facts["network"] = {"name": name, "width": settings.width, "depth": settings.depth}
     facts["sphere"] = examples.radius is not None

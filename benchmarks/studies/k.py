@@ -17,9 +17,8 @@ import torch
 from common import COLOURS, MLP, WIDTH, in_workers, latents, plt, save, split, spread, table
 from torch import Tensor
 
-from imle.metrics import balls, distances_to, energy_distance
-from imle.modes import modes as modes_reached
-from imle.modes import nearest_mode
+from imle.metrics import balls, distances_to, energy_distance, nearest_mode
+from imle.metrics import modes as modes_reached
 from imle.networks import Residual
 from imle.search import nearest
 

@@ -16,7 +16,7 @@ from common import COLOURS, MLP, WIDTH, gaussian_samples, in_workers, plt, save,
 from torch import Tensor
 
 import imle
-from imle.modes import modes, nearest_mode
+from imle.metrics import modes, nearest_mode
 
 N, SAMPLES = 1000, 10_000
 WIDTH_HIDDEN, DEPTH, NOISE_DIM, BATCH = 128, 3, 2, 128

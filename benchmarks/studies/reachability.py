@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from class_folders import read
 from common import DOCS, save
-from reachability_phase import Phase, go_on, reached, slope
+from reachability_phase import Noisy, Phase, go_on, reached, slope
 from reachability_picture import STRIPS, scatter, show, strips
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -39,8 +39,10 @@ from glann.stages import estimator
 from imle.metrics import frechet_distance
 
 EPOCHS, PER_CLASS, IMLE_EPOCHS = 12, 500, 70  # of the base
+STEPS = EPOCHS * (10 * PER_CLASS // 64)  # of the base, in batches of 64
 JUDGED, SHOWN = 2500, 32  # images
 DATA = DOCS / "data" / "reachability.json"
+generators.GENERATORS["noisy"] = Noisy
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,10 @@ ROWS = {
     "2,500 images": Row("images", glo={"epochs": EPOCHS * 2}, imle={"epochs": IMLE_EPOCHS * 2}, per_class=250),
     "samples, 4 epochs": Row("tuned on samples", phase=Phase(4, latents=False, sampled=1.0)),
     "laplacian": Row("distance", glo={"loss": "laplacian"}),
+    "noise 0.2 throughout": Row("noise throughout", glo={"generator": "noisy", "generator_options": {"norm": 0.2}}),
+    "noise 0.4, falling": Row(
+        "noise throughout", glo={"generator": "noisy", "generator_options": {"norm": 0.4, "steps": STEPS}}
+    ),
 }
 
 
@@ -121,7 +127,8 @@ def stage_1(images: ImageSet, settings: GLOSettings, seed: int, work: Path) -> t
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
         seconds = float(opened.metadata()["seconds"])
     latents = tensors.pop("latents")
-    generator = generators.build(settings.generator, latent_dim=settings.latent_dim, size=(32, 32), channels=3)
+    like = {"latent_dim": settings.latent_dim, "size": (32, 32), "channels": 3, **settings.generator_options}
+    generator = generators.build(settings.generator, **like)
     generator.load_state_dict({name.removeprefix("generator."): value for name, value in tensors.items()})
     return generator.to(memory_format=torch.channels_last).eval(), latents, seconds
 

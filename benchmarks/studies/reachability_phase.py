@@ -1,8 +1,9 @@
-"""A few more epochs after stage 1, for reachability.py: on the sampler's own outputs, with noise, or with a penalty."""
+"""What reachability.py changes in stage 1: noise on its latents, or a few more epochs with something else in them."""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from baselines.budget import BF16
 
 import imle
+from glann.generators import ResidualGenerator
 from glann.images import ImageSet
 from glann.latents import RowAdam, decayed, on_sphere
 from glann.losses.distance import PerceptualDistance
@@ -90,6 +92,28 @@ def go_on(
 def shaken(z: Tensor, norm: float) -> Tensor:
     """(B, d) latents, each moved by normal noise whose norm is ``norm`` in the mean square, back on the sphere."""
     return on_sphere(z + norm / z.shape[1] ** 0.5 * torch.randn_like(z)) if norm else z
+
+
+class Noisy(ResidualGenerator):
+    """The default generator, that is given latents with noise while it trains.
+
+    Args:
+        norm: of the noise, as for :func:`shaken`.
+        steps: after so many training steps the norm has fallen to zero, in a straight line; None: it stays.
+        **options: of the default generator.
+    """
+
+    def __init__(self, norm: float, steps: int | None = None, **options: Any):
+        super().__init__(**options)
+        self.noise, self.steps, self.done = norm, steps, 0
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """As the default's."""
+        if self.training:
+            left = 1.0 if self.steps is None else max(0.0, 1 - self.done / self.steps)
+            self.done += 1
+            z = shaken(z, self.noise * left)
+        return super().forward(z, labels)
 
 
 @torch.no_grad()

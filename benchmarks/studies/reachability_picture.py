@@ -14,7 +14,7 @@ MADE = ("reconstructions", "samples")
 NEAR = 1.25  # at most so much larger or smaller than the base, both ways
 ORIGINS = {"stage 2 of dimension 128": "dimension 128"}  # of levers that do not start from the base
 STRIPS = ("base", "samples, 2 epochs", "dimension 32", "dimension 128")
-MARKERS = "ovsP^DX<>*hd"
+MARKERS = "ovsP^DX<>*hdp"
 
 
 def mean(seeds: dict[str, Any], *keys: str) -> float:
@@ -61,7 +61,7 @@ def scatter(results: dict[str, Any], levers: dict[str, str]) -> Any:
     close = [
         n for n, seeds in rows.items() if all(1 / NEAR < seeds["0"][JUDGES[0]][w] / centre[w] < NEAR for w in MADE)
     ]
-    colours = [*COLOURS, "#9c6644", "#3a86ff", "#b5179e", "#90be6d"]
+    colours = [*COLOURS, "#9c6644", "#3a86ff", "#b5179e", "#90be6d", "#343a40", "#ff70a6"]
     figure, axes = plt.subplots(2, 2, figsize=(10, 9))
     for (whole, near), judge in zip(axes.T, JUDGES, strict=True):
         points = {

@@ -25,8 +25,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import imle
-from imle.metrics import balls, distances_to
-from imle.modes import nearest_mode
+from imle.metrics import balls, distances_to, nearest_mode
 from imle.networks import Residual
 from imle.noise import sample_noise
 
@@ -382,6 +381,27 @@ def model() -> Figure:
     return figure
 
 
+def networks() -> Figure:
+    """Distance to fresh samples over epochs and over time, of the default network and the published one."""
+    from sklearn.datasets import load_digits
+
+    x = torch.tensor(load_digits().data / 16, dtype=torch.float32)
+    figure, axes = panels(2, 2.4, flat=False)
+    for colour, (name, sizes) in zip(
+        (SAMPLE, THIRD), {"residual": (256, 4), "reference": (128, 2)}.items(), strict=True
+    ):
+        width, depth = sizes
+        settings = imle.IMLE(network=name, width=width, depth=depth, refresh=imle.Every(1), calibrate=False)
+        rows = settings.fit(x).history
+        distances = [row["mean_distance"] for row in rows]
+        axes[0].plot([row["epoch"] for row in rows], distances, color=colour, label=f"{name}, {width} wide")
+        axes[1].plot(np.cumsum([row["seconds"] for row in rows]), distances, color=colour)
+    axes[0].set(xlabel="epoch", ylabel="distance to the sample")
+    axes[1].set(xlabel="seconds")
+    axes[0].legend()
+    return figure
+
+
 def calibration() -> Figure:
     """Spread along the data's principal axes, with and without the affine map."""
     from sklearn.datasets import load_digits
@@ -466,8 +486,8 @@ def metrics() -> Figure:
 
 
 FIGURES = (
-    idea, promises, density, blur, pool, refresh, reject, direction, weights, perturb, conditions, model, calibration,
-    search, sampler, metrics,
+    idea, promises, density, blur, pool, refresh, reject, direction, weights, perturb, conditions, model, networks,
+    calibration, search, sampler, metrics,
 )  # fmt: skip
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import imle
 from imle.cli import main
+from imle.files import read_array
 
 SMALL = ["--epochs", "3", "--noise-dim", "3", "--width", "16", "--depth", "1", "--batch-size", "32"]
 
@@ -122,6 +124,35 @@ def test_dry_run_trains_nothing(latents, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_dry_run_checks_what_a_fit_would(latents, tmp_path):
+    out = tmp_path / "out"
+    np.save(tmp_path / "nan.npy", np.array([[1.0, np.nan]]))
+    np.save(tmp_path / "negative.npy", -np.ones(120))
+    np.save(tmp_path / "labels.npy", np.zeros(59, int))
+    for options, code in (
+        ([tmp_path / "nan.npy"], 3), ([latents, "--weights", tmp_path / "negative.npy"], 3),
+        ([latents, "--condition", tmp_path / "labels.npy"], 3), ([latents, "--pool", "0.0001"], 2),
+    ):  # fmt: skip
+        run("fit", *options, "--out", out, *SMALL, "--dry-run", code=code)
+        assert not out.exists()
+    run("fit", latents, "--out", out, *SMALL)
+    before = sorted((p, p.stat().st_mtime_ns) for p in out.rglob("*"))
+    run("fit", latents, "--out", out, *SMALL, "--dry-run")
+    assert "lr was" in run("fit", latents, "--out", out, *SMALL, "--lr", 0.01, "--dry-run", code=4).stderr
+    run("fit", latents, "--out", out, *SMALL, "--lr", 0.01, "--dry-run", "--fresh")
+    assert sorted((p, p.stat().st_mtime_ns) for p in out.rglob("*")) == before
+
+
+def test_ages_of_the_adaptive_rule(latents, tmp_path):
+    for text, rule in (
+        ("adaptive", imle.Adaptive()),
+        ("adaptive:0.2", imle.Adaptive(0.2)),
+        ("adaptive:0.2,3,7", imle.Adaptive(0.2, 3, 7)),
+    ):
+        shown = json.loads(run("fit", latents, "--out", tmp_path / "out", "--refresh", text, "--dry-run").stdout)
+        assert shown["refresh"] == {"Adaptive": dataclasses.asdict(rule)}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -129,7 +160,9 @@ def test_dry_run_trains_nothing(latents, tmp_path):
         (["--network", "gan"], "residual"),
         (["--refresh", "never"], "refresh: expected every:K"),
         (["--refresh", "every:0"], "Every.epochs"),
+        (["--refresh", "every:x"], "refresh: expected every:K"),
         (["--refresh", "adaptive:x"], "refresh"),
+        (["--refresh", "adaptive:0.1,5,2"], "Adaptive.max_age: expected an integer >= 5"),
         (["--reject", "0.1"], "reject: expected eps:V"),
         (["--reject", "eps:"], "expected a number"),
         (["--reject", "rate:2"], "Reject.rate"),
@@ -195,6 +228,18 @@ def test_a_memory_map_beyond_the_limit_stays_on_disk_and_gives_the_same(latents,
     assert all(torch.equal(expected[k], got[k]) for k in expected)
 
 
+def test_safetensors_are_mapped_too(ring, tmp_path):
+    whole = {"z": ring, "half": ring.half(), "brain": ring.bfloat16(), "labels": torch.arange(120) % 3}
+    save_file(whole, tmp_path / "x.safetensors")
+    for name, tensor in whole.items():
+        got = read_array(f"{tmp_path / 'x.safetensors'}:{name}")
+        assert isinstance(got, np.memmap) == (name != "brain")
+        assert torch.equal(torch.as_tensor(np.array(got)) if name != "brain" else got, tensor)
+    run("fit", f"{tmp_path / 'x.safetensors'}:z", "--condition", f"{tmp_path / 'x.safetensors'}:labels",
+        "--out", tmp_path / "out", *SMALL)  # fmt: skip
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
 def test_other_data_errors(latents, tmp_path):
     run("fit", latents, "--out", tmp_path / "out", *SMALL)
     assert "expected a folder or a Hub id" in run("sample", "no such: id", "-n", 1, "--out", "x.npy", code=3).stderr
@@ -202,6 +247,7 @@ def test_other_data_errors(latents, tmp_path):
     np.save(tmp_path / "wide.npy", np.ones((50, 4)))
     assert "expected (N, 3)" in run("evaluate", tmp_path / "out", tmp_path / "wide.npy", code=3).stderr
     run("fit", latents, "--weights", tmp_path / "wide.npy", "--out", tmp_path / "new", *SMALL, code=3)
+    assert "-n: expected more than" in run("evaluate", tmp_path / "out", latents, "-n", 3, code=2).stderr
 
 
 def test_a_folder_in_use_is_refused(latents, tmp_path):

@@ -153,7 +153,7 @@ def test_rows_have_what_a_reader_needs(ring):
     SMALL.fit(ring, watcher=watcher)
     assert set(watcher.rows[0]) == {
         "epoch", "batch_size", "loss", "lr", "mean_distance", "median_distance", "max_distance", "distinct_share",
-        "seconds_generate", "seconds_search", "seconds_train", "seconds",
+        "seconds_generate", "seconds_build", "seconds_search", "seconds_train", "seconds",
     }  # fmt: skip
     assert [r["epoch"] for r in watcher.rows] == [1, 2, 3, 4]
     assert dataclasses.replace(SMALL, epochs=1, batch_size=None).fit(ring).history[0]["batch_size"] == 15  # an eighth
@@ -266,6 +266,83 @@ def test_a_callable_network_and_a_model_of_images(ring):
     assert sampler.network is model
 
 
+class Wrong(torch.nn.Module):
+    """Answers with another shape than the examples have."""
+
+    def __init__(self, *shape):
+        super().__init__()
+        self.linear, self.shape = torch.nn.Linear(4, int(np.prod(shape))), shape
+
+    def forward(self, noise):
+        return self.linear(noise).view(-1, *self.shape)
+
+
+def test_a_model_or_loss_of_another_shape_is_refused_and_not_broadcast(ring):
+    with pytest.raises(DataError, match=r"model: expected output of shape \(120, 3\), received \(120, 1\)"):
+        dataclasses.replace(SMALL, pool=1.0).fit(ring, model=Wrong(1))
+    with pytest.raises(DataError, match=r"received \(20, 4, 4\)"):
+        dataclasses.replace(SMALL, pool=1.0).fit(torch.rand(20, 1, 4, 4), model=Wrong(4, 4))
+    for loss in (lambda a, b: (a - b).square().sum(1, keepdim=True), lambda a, b: (a - b).square().mean()):
+        with pytest.raises(DataError, match="loss: expected one value an example"):
+            SMALL.fit(ring, loss=loss)
+
+
+class Tied(torch.nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+        self.b.weight = self.a.weight
+
+    def forward(self, noise):
+        return self.b(torch.tanh(self.a(noise)))
+
+
+def test_tied_weights_are_saved_and_resumed(ring, tmp_path):
+    settings = dataclasses.replace(SMALL, noise_dim=3)
+    torch.manual_seed(0)
+    whole = settings.fit(ring, model=Tied())
+    torch.manual_seed(0)
+    with pytest.raises(Stop):
+        settings.fit(ring, model=Tied(), checkpoints=Checkpoints(tmp_path / "c", 0.0), watcher=Rows(6))
+    again = settings.fit(ring, model=Tied(), checkpoints=Checkpoints(tmp_path / "c", 0.0))
+    assert same(whole, again)
+    assert again.network.a.weight is again.network.b.weight
+    again.save_pretrained(tmp_path / "s")
+    loaded = imle.LatentSampler.from_pretrained(tmp_path / "s", network=Tied())
+    assert torch.equal(loaded.sample(5), again.sample(5))
+
+
+@dataclasses.dataclass(frozen=True)
+class Half:
+    """A rule of one's own: the even examples in even epochs, the odd ones in odd epochs."""
+
+    offset: int = 0
+
+    def due(self, assignment, current):
+        epoch = int(assignment.age.min()) if assignment.age.min() < 2**20 else -1  # none has been matched yet
+        every = torch.arange(len(assignment.age))
+        return every if epoch < 0 else every[(every + epoch + self.offset) % 2 == 0]
+
+
+def test_rules_and_searches_of_ones_own(ring, tmp_path):
+    asked = []
+
+    def counted(queries, candidates, k):
+        asked.append(len(queries))
+        return imle.nearest(queries, candidates, k, "torch")
+
+    settings = dataclasses.replace(SMALL, refresh=Half(), search=counted)
+    whole = settings.fit(ring)
+    assert asked == [120, 60, 60, 60]
+    assert same(whole, dataclasses.replace(SMALL, refresh=Half(), search="torch").fit(ring))
+    assert json.dumps(settings.to_dict())
+    settings.fit(ring, checkpoints=Checkpoints(tmp_path / "c"))
+    with pytest.raises(ResumeError, match="refresh was"):
+        dataclasses.replace(settings, refresh=Half(1)).fit(ring, checkpoints=Checkpoints(tmp_path / "c"))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -280,6 +357,7 @@ def test_a_callable_network_and_a_model_of_images(ring):
         ({"network": "gan"}, "network: expected one of residual, reference, received 'gan'"),
         ({"search": "hnsw"}, "search: expected one of"),
         ({"refresh": 3}, "refresh: expected imle.Every"),
+        ({"refresh": imle.Every}, "refresh: expected imle.Every"),
         ({"reject": 0.1}, "reject: expected None or imle.Reject"),
         ({"seed": -1}, "seed"),
         ({"perturb": "x"}, "perturb"),
@@ -316,7 +394,7 @@ def test_bad_weights_are_refused(weights, ring):
         SMALL.fit(ring, weights=weights)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int8, np.uint16, np.int64, ">f4"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.longdouble, np.int8, np.uint16, np.int64, ">f4"])
 def test_other_number_types_are_used_as_float32(dtype, ring):
     array = (ring.numpy() * 50).round().astype(dtype)
     assert same(SMALL.fit(array), SMALL.fit(array.astype(np.float32)))
@@ -336,13 +414,19 @@ def test_degenerate_examples_give_samples_near_them(x):
 def test_pools_too_small(ring):
     with pytest.raises(ValueError, match="at least one candidate"):
         dataclasses.replace(SMALL, pool=0.001).fit(ring)
-    with pytest.warns(UserWarning, match="60 candidates for 120 examples"):
+    with pytest.warns(UserWarning, match="60 candidates for 120 examples, so that"):
         dataclasses.replace(SMALL, pool=0.5).fit(ring)
+    with pytest.warns(UserWarning, match="one for each: there is nothing to choose"):
+        dataclasses.replace(SMALL, pool_size=100).fit(ring, condition=ring[:, :1])
 
 
 def test_the_sampler_refuses_reference_with_one_example():
     with pytest.raises(DataError, match="batch norm"):
         imle.IMLE.reference(epochs=1).fit(torch.ones(1, 3))
+    with pytest.raises(DataError, match="received 61 in 31 batches"):
+        imle.IMLE.reference(epochs=1, batch_size=2).fit(torch.randn(61, 3))
+    with pytest.raises(DataError, match="received 5 in 3 batches"):
+        imle.IMLE.reference(epochs=1, batch_size=20, pool_size=5, direction=0.5).fit(torch.randn(60, 3))
 
 
 @pytest.mark.parametrize(("n", "size"), [(4, 4), (100, 12), (1000, 125), (2048, 256), (50_000, 256)])

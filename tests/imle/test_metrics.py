@@ -6,7 +6,7 @@ import torch
 
 import imle.data
 from imle import metrics
-from imle.modes import modes, nearest_mode
+from imle.metrics import modes, nearest_mode
 
 
 def normal(n, d=3, seed=0, shift=0.0, scale=1.0):

@@ -1,4 +1,5 @@
 import json
+import pathlib
 
 import pytest
 import torch
@@ -78,6 +79,45 @@ def test_damaged_folders_are_data_errors(sampler, tmp_path):
     (folder / "model.safetensors").write_bytes(b"not tensors")
     with pytest.raises(DataError, match="cannot read a model"):
         imle.LatentSampler.from_pretrained(folder)
+
+
+def hub_cache(sampler, folder):
+    """What a download leaves, in the layout of huggingface_hub's cache."""
+    home = folder / "models--somebody--ring"
+    sampler.save_pretrained(home / "snapshots" / "0123abcd")
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("0123abcd")
+
+
+def test_a_sampler_comes_from_the_hub(sampler, tmp_path):
+    hub_cache(sampler, tmp_path)
+    loaded = imle.LatentSampler.from_pretrained("somebody/ring", cache_dir=tmp_path, local_files_only=True)
+    assert torch.equal(loaded.sample(20), sampler.sample(20))
+    with pytest.raises(DataError, match="expected a folder or a Hub id"):
+        imle.LatentSampler.from_pretrained("somebody/else", cache_dir=tmp_path, local_files_only=True)
+
+
+def test_a_sampler_goes_to_the_hub(sampler, tmp_path, monkeypatch):
+    calls = []
+
+    class Hub:
+        def __init__(self, token):
+            calls.append(("token", token))
+
+        def create_repo(self, repo_id, private, exist_ok):
+            return type("Url", (), {"repo_id": f"somebody/{repo_id}"})
+
+        def upload_folder(self, repo_id, folder_path, **options):
+            files = sorted(p.name for p in pathlib.Path(folder_path).iterdir())
+            calls.append((repo_id, files, options))
+            return "https://hub/commit"
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    made = sampler.save_pretrained(tmp_path / "ring", push_to_hub=True, token="t", commit_message="m", branch="b")
+    assert made == "https://hub/commit"
+    options = {"commit_message": "m", "revision": "b", "create_pr": False}
+    assert calls == [("token", "t"), ("somebody/ring", ["config.json", "model.safetensors"], options)]
+    assert sampler.save_pretrained(tmp_path / "ring") is None
 
 
 @pytest.mark.parametrize("kwargs", [{"n": -1}, {"n": 1, "start": -1}, {"n": 1, "batch_size": 0}, {"n": 1, "seed": -1}])

@@ -4,6 +4,7 @@ import torch
 
 import imle
 import imle.data
+import imle.exact
 from imle.exact import nearest_beyond
 from imle.search import choose
 
@@ -42,6 +43,49 @@ def test_ties_go_to_the_lowest_index(method, slab, monkeypatch):
     assert torch.allclose(found.distances, distances)
     same = torch.randn(1, 5, generator=g).expand(40, 5)
     assert torch.equal(imle.nearest(same, same, 3, method).indices, torch.arange(3).expand(40, 3))
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize("method", ["exact", "torch"])
+@pytest.mark.parametrize("slab", [2**27, 2**11])
+def test_rows_that_occur_many_times_are_ties_like_others(k, method, slab, monkeypatch):
+    monkeypatch.setattr(imle.data, "SLAB_BYTES", slab)
+    g = torch.Generator().manual_seed(3)
+    some = torch.randn(40, 6, generator=g)
+    for candidates in (some.repeat(9, 1), torch.cat([some.repeat_interleave(11, 0), torch.randn(30, 6, generator=g)])):
+        queries = torch.cat([some[:15], torch.randn(15, 6, generator=g)])
+        found = imle.nearest(queries, candidates, k, method)
+        indices, distances = brute_force(queries, candidates, k)
+        assert torch.equal(found.indices, indices)
+        assert torch.allclose(found.distances, distances, atol=1e-6)
+
+
+def test_rows_that_occur_many_times_are_measured_once(monkeypatch):
+    """Not every pair: that took a hundred times as long."""
+    monkeypatch.setattr(imle.exact, "_every_difference", None)
+    rows = torch.randn(50, 8, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(imle.nearest(rows, rows.repeat(20, 1)).indices[:, 0], torch.arange(50))
+    minus = torch.tensor([[0.0, 1.0], [-0.0, 1.0], [2.0, 0.0]]).repeat(10, 1)  # −0 equals 0
+    assert imle.nearest(minus[:2], minus, 3).indices.tolist() == [[0, 1, 3], [0, 1, 3]]
+
+
+def test_numbers_that_are_none_are_refused():
+    good = torch.randn(30, 3)
+    for bad in (torch.nan, torch.inf):
+        wrong = good.clone()
+        wrong[7, 1] = bad
+        for method in ("exact", "torch"):
+            with pytest.raises(ValueError, match=r"candidates: expected finite numbers .* in row 7"):
+                imle.nearest(good, wrong, 1, method)
+            with pytest.raises(ValueError, match=r"queries: expected finite numbers .* in row 7"):
+                imle.nearest(wrong, good, 1, method)
+    with pytest.raises(ValueError, match="in row 2"):
+        imle.nearest(np.eye(3), np.eye(3) * [1, 1, 1e300])
+    for wrong in (good > 0, good.to(torch.complex64)):
+        with pytest.raises(ValueError, match="expected floats or integers"):
+            imle.nearest(wrong, wrong)
+    huge = torch.full((2, 4), 3e38)  # finite, although their sum is not
+    assert imle.nearest(huge[:1], huge).indices.tolist() == [[0]]
 
 
 def test_near_ties_far_from_zero_are_measured_and_not_guessed():

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MOST = 2500  # samples, and images in each half, where nothing is asked: a few minutes on two cores
 MOST_TRAINING = 20_000  # training images that samples are held against, evenly spread where there are more
+_FLAT = 0.7  # of the training images' contrast; below, flat images that nobody saw count as memorised (docs/metrics.md)
 _FEW_UNSEEN = 100  # unseen images from which the share that they would be memorised is worth more than its definition
 _SPLIT = 31  # key of the random stream that halves the folder
 
@@ -177,6 +178,7 @@ def evaluate(
             "floor": held.share(held(real.batch(fresh))) if enough else QUANTILE,
             "floor_of": f"{len(fresh)} unseen images" if enough else "by definition",
             "reconstructions_share": held.share(held(pairs.copies)),
+            "contrast": float(nearest.contrast.mean()),
             "against": "training images" if training else "the folder, taken for the training images",
             "n_training": len(rows),
             "threshold": held.threshold,
@@ -263,6 +265,11 @@ def _caveats(found: Evaluation, n_training: int) -> list[str]:
         )
     if found.memorised["n_training"] < n_training:
         lines.append(f"samples were held against {found.memorised['n_training']:,} of {n_training:,} training images")
+    if found.memorised["contrast"] < _FLAT:
+        lines.append(
+            f"the samples have {found.memorised['contrast']:.0%} of the contrast of training images: images as flat as "
+            "these are near to some training image, copies or not, so the memorised share says little"
+        )
     if found.memorised["reconstructions_share"] < 0.5:
         lines.append(
             f"only {found.memorised['reconstructions_share']:.0%} of the reconstructions, which are copies by design, "

@@ -11,7 +11,7 @@ their originals in the features of a network, and next to them in a thumbnail (f
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -31,11 +31,12 @@ class Nearest:
 
     rows: Tensor  # (N, 3) int64, of the training images, nearest first
     closeness: Tensor  # (N,) ρ
+    contrast: Tensor  # (N,), standard deviation within the thumbnail over that of training images, in the mean
 
     @classmethod
     def joined(cls, parts: "Sequence[Nearest]") -> "Nearest":
         """Those of several batches, in their order."""
-        return cls(torch.cat([part.rows for part in parts]), torch.cat([part.closeness for part in parts]))
+        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
 
 class TrainingImages:
@@ -59,6 +60,7 @@ class TrainingImages:
         if len(every) < 4:
             raise DataError(f"expected at least 4 training images, received {len(every)}")
         scale = float(every.norm(dim=1).mean())
+        self._contrast = every.std(1).mean().clamp_min(1e-12)
         others = _others(every, 1)
         row = torch.arange(len(every))
         twin = (others.distances[:, 0] <= _TWIN * scale) & (others.indices[:, 0] < row)
@@ -84,9 +86,10 @@ class TrainingImages:
         Returns:
             Their rows and how close they are.
         """
-        found = nearest(self._of(images), self._points, k=NEIGHBOURS)
+        points = self._of(images)
+        found = nearest(points, self._points, k=NEIGHBOURS)
         closeness = found.distances[:, 0] / self._own[found.indices[:, 0]]
-        return Nearest(self._rows[found.indices], closeness)
+        return Nearest(self._rows[found.indices], closeness, points.std(1) / self._contrast)
 
     def share(self, found: Nearest) -> float:
         """Share of images that count as memorised."""

@@ -110,7 +110,7 @@ class Checkpoints:
             self._prune()
         self._last = time.monotonic()
         if _stop.is_set():
-            raise Interrupted("stopped on request; the same command goes on from here")
+            raise Interrupted("stopped on request; the same command, without --fresh, goes on from here")
 
     def latest(self) -> Checkpoint | None:
         """Load the newest state whose hashes hold.

@@ -2,13 +2,13 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from imle import folder
 from imle.checks import check_device
 from imle.console import Display, exit_codes
 from imle.selection import Adaptive, EachBatch, Every, Reject
@@ -17,7 +17,6 @@ from imle.settings import IMLE, METHODS, NETWORKS
 if TYPE_CHECKING:
     from imle.sampler import LatentSampler
 
-OURS = ("checkpoints", "metrics.jsonl", "config.json", "model.safetensors")  # what a fit writes into its folder
 SLAB = 65536  # samples that are drawn and written at once
 DEFAULT = IMLE()
 
@@ -33,6 +32,7 @@ def device_option(context: click.Context, parameter: click.Parameter, value: str
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="glann")
 def main() -> None:
     """Implicit Maximum Likelihood Estimation: learn to sample from a file of vectors."""
 
@@ -96,10 +96,8 @@ def fit(
 
         x = read_array(latents)
         labels, factors = (None if name is None else read_array(name) for name in (condition, weights))
-        if (out / "config.json").exists() and not (out / "checkpoints").exists():
-            raise click.UsageError(
-                f"--out: expected a new folder or one of `imle fit`, received {out} with another model"
-            )
+        if strange := folder.foreign(out):
+            raise click.UsageError(f"--out: expected a new folder or one of `imle fit`, received {out} with {strange}")
         click.echo(json.dumps({"examples": list(x.shape), **settings.to_dict()}), err=not dry_run)
         if dry_run:
             kept = None if fresh or not out.exists() else Checkpoints(out / "checkpoints")
@@ -107,9 +105,10 @@ def fit(
             return
         out.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(out / ".lock", timeout=0), graceful_stop(), Display("imle", "examples") as display:
+            with FileLock(out / folder.LOCK, timeout=0), graceful_stop(), Display("imle", "examples") as display:
                 if fresh:
-                    clear(out)
+                    start(settings, x, condition=labels, weights=factors, device=device)  # before anything is lost
+                    folder.clear(out)
                 watcher = Recorder(display, Journal(out / "metrics.jsonl"))
                 sampler = settings.fit(
                     x, condition=labels, weights=factors, device=device, watcher=watcher,
@@ -118,6 +117,8 @@ def fit(
                 sampler.save_pretrained(out)
         except Timeout as error:
             raise BusyError(f"another process writes to {out}") from error
+        finally:
+            folder.remove_if_nothing_was_begun(out)
         click.echo(json.dumps(sampler.history[-1]))
 
 
@@ -136,10 +137,9 @@ def sample(
     """Draw samples from SOURCE, a folder of `imle fit` or a Hugging Face Hub id."""
     with exit_codes():
         from imle.files import check_writable, write_array
-        from imle.sampler import LatentSampler
 
         check_writable(out)
-        sampler = LatentSampler.from_pretrained(source).to(device)
+        sampler = load(source, device)
         wanted = conditions(sampler, condition, count)
 
         def parts() -> Iterator[Any]:
@@ -172,9 +172,8 @@ def evaluate(
         from imle.errors import DataError
         from imle.files import read_array
         from imle.metrics import evaluate as compare
-        from imle.sampler import LatentSampler
 
-        sampler = LatentSampler.from_pretrained(source).to(device)
+        sampler = load(source, device)
         x = read_array(latents)
         if count <= k:
             raise click.UsageError(f"-n: expected more than the {k} neighbours of --k, received {count}")
@@ -190,6 +189,15 @@ def evaluate(
         else:
             for name, value in figures.items():
                 click.echo(f"{name:26} {value:.6g}")
+
+
+def load(source: str, device: str) -> "LatentSampler":
+    """The sampler of a folder or a Hub id."""
+    from imle.sampler import LatentSampler
+
+    if not Path(source).exists():
+        click.echo(f"no folder {source}: asking the Hugging Face Hub", err=True)
+    return LatentSampler.from_pretrained(source).to(device)
 
 
 class Recorder:
@@ -256,13 +264,3 @@ def numbers(text: str, labels: bool) -> int | list[float]:
         raise ValueError(
             f"expected {'a label' if labels else 'numbers such as 1.5,2'} or a file, received {text!r}"
         ) from error
-
-
-def clear(out: Path) -> None:
-    """Remove what a fit has written into its folder, nothing else."""
-    for name in OURS:
-        path = out / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)

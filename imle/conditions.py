@@ -87,7 +87,7 @@ class ConditionCode(nn.Module):
         """One condition for each of n samples, checked: see `LatentSampler.conditions_for`."""
         wanted = "a label or n labels" if self.labels is not None else f"a ({self.dim},) vector or n of them"
         if condition is None:
-            raise ValueError(f"expected condition: {wanted}, received None")
+            raise ValueError(f"condition: expected {wanted}, received None")
         values = condition if isinstance(condition, Tensor) else as_tensor(np.asarray(condition))
         check_numeric(values, "condition")
         if self.labels is not None and is_floating(values):

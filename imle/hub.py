@@ -137,8 +137,11 @@ def _fetch(source: str | Path, name: str, download: dict[str, Any]) -> Path:
     folder = Path(source)
     if folder.is_dir():
         if not (folder / name).is_file():
-            raise DataError(f"expected {name} in {folder}, found none")
+            hint = "; the fit has not finished, the same command goes on" if (folder / "checkpoints").is_dir() else ""
+            raise DataError(f"expected {name} in {folder}, found none{hint}")
         return folder / name
+    if folder.exists():
+        raise DataError(f"expected a folder or a Hub id, received the file {folder}")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 

@@ -29,9 +29,12 @@ class Journal:
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
-                    rows.append(json.loads(line))
+                    row = json.loads(line)
                 except ValueError:
                     break
+                if not isinstance(row, dict) or "epoch" not in row:
+                    break
+                rows.append(row)
         return rows
 
     def rewind(self, to_epoch: int) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from imle.balance import Balance
 from imle.checks import check_integer
 from imle.conditions import ConditionCode
+from imle.data import as_tensor
 from imle.errors import DataError
 from imle.hub import Pretrained
 from imle.inversion import between, nearest_noise
@@ -156,9 +157,10 @@ class LatentSampler(Pretrained):
         Raises:
             ValueError: for a negative n or start, or a condition that does not fit.
         """
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"expected batch_size >= 1, received {batch_size}")
-        samples = torch.empty(max(n, 0), *self.shape)
+        check_integer("n", n, 0)
+        if batch_size is not None:
+            check_integer("batch_size", batch_size, 1)
+        samples = torch.empty(n, *self.shape)
         written = held = 0
         done: list[Tensor] = []
         for _, part in self._blocks(n, seed, condition, start):
@@ -190,8 +192,8 @@ class LatentSampler(Pretrained):
 
     def _blocks(self, n: int, seed: int, condition: Any, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Noise and samples, in parts. Rows outside the range are computed and dropped: a block has one shape."""
-        if n < 0 or start < 0:
-            raise ValueError(f"expected n >= 0 and start >= 0, received {n} and {start}")
+        for name, value in (("n", n), ("seed", seed), ("start", start)):
+            check_integer(name, value, 0)
         conditions = self.conditions_for(condition, n)
         was_training = self.training
         self.eval()
@@ -235,6 +237,7 @@ class LatentSampler(Pretrained):
             ValueError: for fewer than two steps, or noise of another shape.
         """
         check_integer("steps", steps, 2)
+        start, end = as_tensor(start), as_tensor(end)
         for noise in (start, end):
             if tuple(noise.shape) != (self.noise_dim,):
                 raise ValueError(f"expected noise of shape ({self.noise_dim},), received {tuple(noise.shape)}")
@@ -260,7 +263,7 @@ class LatentSampler(Pretrained):
             ValueError: for points of another shape, or that are not finite.
         """
         check_integer("steps", steps, 0)
-        z = z.detach().float()
+        z = as_tensor(z).detach().float()
         if z.ndim < 2 or tuple(z.shape[1:]) != self.shape or len(z) == 0 or not torch.isfinite(z).all():
             raise ValueError(
                 f"expected finite points (B, {', '.join(map(str, self.shape))}), received {tuple(z.shape)}"

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from imle.checks import check_choice, check_integer, check_number
+from imle.checks import check_choice, check_integer, check_number, keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ class Every:
     epochs: int = 1
 
     def __post_init__(self) -> None:
-        check_integer("Every.epochs", self.epochs, 1)
+        keep(self, epochs=check_integer("Every.epochs", self.epochs, 1))
 
     def due(self, assignment: "Assignment", current: "Callable[[], Tensor]") -> "Tensor":
         """See `Refresh.due`."""
@@ -85,9 +85,12 @@ class Adaptive:
     max_age: int = 10
 
     def __post_init__(self) -> None:
-        check_number("Adaptive.shrink", self.shrink, 0, 0.999, open_low=True)
-        check_integer("Adaptive.min_age", self.min_age, 1)
-        check_integer("Adaptive.max_age", self.max_age, self.min_age)
+        keep(
+            self,
+            shrink=check_number("Adaptive.shrink", self.shrink, 0, 0.999, open_low=True),
+            min_age=check_integer("Adaptive.min_age", self.min_age, 1),
+            max_age=check_integer("Adaptive.max_age", self.max_age, self.min_age),
+        )
 
     def due(self, assignment: "Assignment", current: "Callable[[], Tensor]") -> "Tensor":
         """See `Refresh.due`."""
@@ -128,11 +131,9 @@ class Reject:
         given = [name for name in ("eps", "quantile", "rate") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"Reject: expected exactly one of eps, quantile and rate, received {given or 'none'}")
-        if self.eps is not None:
-            check_number("Reject.eps", self.eps, 0, open_low=True)
-        for name in ("quantile", "rate"):
+        for name, high in (("eps", math.inf), ("quantile", 0.999), ("rate", 0.999)):
             if getattr(self, name) is not None:
-                check_number(f"Reject.{name}", getattr(self, name), 0, 0.999, open_low=True)
+                keep(self, **{name: check_number(f"Reject.{name}", getattr(self, name), 0, high, open_low=True)})
         check_choice("Reject.all_rejected", self.all_rejected, ("keep_pool", "keep_match", "error"))
 
     def threshold(self, distances: "Tensor", carried: float) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from imle.checks import check_choice, check_integer, check_number
+from imle.checks import check_choice, check_integer, check_number, keep
 from imle.selection import EachBatch, Every, Refresh, Reject
 
 if TYPE_CHECKING:
@@ -83,17 +83,19 @@ class IMLE:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "noise_dim", "width", "depth"):
-            check_integer(name, getattr(self, name), 1)
-        if self.batch_size is not None:
-            check_integer("batch_size", self.batch_size, 1)
-        check_integer("seed", self.seed, 0)
-        if self.pool_size is not None:
-            check_integer("pool_size", self.pool_size, 1)
-        check_number("lr", self.lr, 0, open_low=True)
-        check_number("pool", self.pool, 0, open_low=True)
-        check_number("direction", self.direction, 0, 1)
-        check_number("perturb", self.perturb, 0)
-        check_number("ema", self.ema, 0, 0.999999)
+            keep(self, **{name: check_integer(name, getattr(self, name), 1)})
+        for name in ("batch_size", "pool_size"):
+            if getattr(self, name) is not None:
+                keep(self, **{name: check_integer(name, getattr(self, name), 1)})
+        keep(
+            self,
+            seed=check_integer("seed", self.seed, 0),
+            lr=check_number("lr", self.lr, 0, open_low=True),
+            pool=check_number("pool", self.pool, 0, open_low=True),
+            direction=check_number("direction", self.direction, 0, 1),
+            perturb=check_number("perturb", self.perturb, 0),
+            ema=check_number("ema", self.ema, 0, 0.999999),
+        )
         if not callable(self.search):
             check_choice("search", self.search, METHODS)
         if not callable(self.network):

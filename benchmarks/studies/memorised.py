@@ -20,9 +20,11 @@ from glann.evaluation_images import to_bytes
 from glann.info import read_run
 from glann.inversion import thumbnails, training_latents
 from glann.memorisation import TrainingImages
+from imle.data import evenly
 
 COUNT = 1000
 PORTION = 250
+MIXED = 16
 
 
 def sets(run: Path, folder: Path) -> tuple[Tensor, dict[str, Tensor]]:
@@ -33,19 +35,27 @@ def sets(run: Path, folder: Path) -> tuple[Tensor, dict[str, Tensor]]:
         cache = Path(scratch) / "images"
         found = images.prepare(folder, cache, size=model.size, channels=str(model.channels))
         new = torch.tensor([k for k, row in enumerate(imagecache.read(cache).rows) if row.sha256 not in hashes])
-        unseen = found.batch(new[torch.linspace(0, len(new) - 1, min(COUNT, len(new))).long()])
-    rows = torch.linspace(0, len(training) - 1, min(COUNT, len(training))).long()
+        unseen = found.batch(new[evenly(len(new), COUNT)])
+    rows = evenly(len(training), COUNT)
     copies, learnt = training.batch(rows), training_latents(run, read_run(run).stages)
     noise = torch.randn(copies.shape, generator=torch.Generator().manual_seed(0))
+    flat = unseen[: len(unseen) // MIXED * MIXED].view(-1, MIXED, *unseen.shape[1:]).mean(1)
     return training.batch(range(len(training))), {
         "images never seen": unseen,
+        **{f"the same, mean of {k}×{k} pixels": coarse(unseen, k) for k in (3, 8, 16)},
+        f"means of {MIXED} images never seen": flat,
         "reconstructions": model.decode(learnt.latents[rows], learnt.labels[rows] if model.classes else None),
         "samples": model.sample(COUNT, seed=3),
         "training images + noise (σ = 8/255)": (copies + 8 / 255 * noise).clamp(0, 1),
-        "training images, mean of 3×3 pixels": F.avg_pool2d(F.pad(copies, (1,) * 4, mode="replicate"), 3, 1),
+        "training images, mean of 3×3 pixels": coarse(copies, 3),
         "training images, shifted by a pixel": copies.roll(1, 3),
         "training images, mirrored": copies.flip(3),
     }
+
+
+def coarse(images: Tensor, k: int) -> Tensor:
+    """Each pixel the mean of k×k around it."""
+    return F.avg_pool2d(F.pad(images, ((k - 1) // 2, k // 2) * 2, mode="replicate"), k, 1)
 
 
 def main() -> None:
@@ -60,8 +70,15 @@ def main() -> None:
         judge = features.build("efficientnet-lite0", (training.shape[2], training.shape[3]))
         spaces[judge.name] = lambda batch: judge(to_bytes(batch))
     held = {name: TrainingImages(training.split(PORTION), points) for name, points in spaces.items()}
-    rows = ([name, *(f"{one.share(one(batch)):.3f}" for one in held.values())] for name, batch in others.items())
-    common.table(["", *spaces], rows)
+    rows = (
+        [
+            name,
+            *(f"{one.share(one(batch)):.3f}" for one in held.values()),
+            f"{held['thumbnails'](batch).contrast.mean():.2f}",
+        ]
+        for name, batch in others.items()
+    )
+    common.table(["", *spaces, "contrast"], rows)
 
 
 if __name__ == "__main__":

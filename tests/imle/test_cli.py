@@ -250,6 +250,50 @@ def test_other_data_errors(latents, tmp_path):
     assert "-n: expected more than" in run("evaluate", tmp_path / "out", latents, "-n", 3, code=2).stderr
 
 
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        {"config.json": "{}"},
+        {"config.json": "{}", "model.safetensors": "", "checkpoints/epoch100.pt": ""},
+        {"config.json": '{"noise_dim": 3, "shape": [3]}', "model.safetensors": ""},
+        {"checkpoints/epoch100.pt": ""},
+        {"model.safetensors": "x"},
+        {"metrics.jsonl": "1\n"},
+        {"metrics.jsonl": "what is this\n"},
+    ],
+)
+def test_what_others_made_is_not_touched(theirs, latents, tmp_path):
+    for name, text in theirs.items():
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).write_text(text)
+    for option in ([], ["--fresh"], ["--dry-run"]):
+        errors = run("fit", latents, "--out", tmp_path / "out", *SMALL, *option, code=2).stderr
+        assert "expected a new folder or one of `imle fit`" in errors
+    assert {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()} == set(theirs)
+    assert all((tmp_path / "out" / name).read_text() == text for name, text in theirs.items())
+
+
+def test_a_fit_that_cannot_begin_leaves_things_as_they_were(latents, tmp_path):
+    np.save(tmp_path / "nan.npy", np.full((30, 3), np.nan))
+    run("fit", tmp_path / "nan.npy", "--out", tmp_path / "new", *SMALL, code=3)
+    assert not (tmp_path / "new").exists()
+    run("fit", latents, "--out", tmp_path / "out", *SMALL)
+    before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    run("fit", tmp_path / "nan.npy", "--out", tmp_path / "out", *SMALL, "--fresh", code=3)
+    assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
+
+
+def test_a_sampler_that_is_not_there(latents, tmp_path):
+    assert "received the file" in run("sample", latents, "-n", 1, "--out", tmp_path / "s.npy", code=3).stderr
+    (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
+    assert "has not finished" in run("sample", tmp_path / "begun", "-n", 1, "--out", tmp_path / "s.npy", code=3).stderr
+    assert "asking the Hugging Face Hub" in run("sample", "no such: id", "-n", 1, "--out", "x.npy", code=3).stderr
+
+
+def test_version():
+    assert "version" in run("--version").stdout
+
+
 def test_a_folder_in_use_is_refused(latents, tmp_path):
     from filelock import FileLock
 

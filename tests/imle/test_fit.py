@@ -368,6 +368,13 @@ def test_settings_are_checked(changes, message):
         imle.IMLE(**changes)
 
 
+def test_numbers_of_numpy_are_numbers():
+    refresh, reject = imle.Every(np.int32(2)), imle.Reject(eps=np.float64(1))
+    settings = imle.IMLE(epochs=np.int64(3), lr=np.float32(0.5), pool=2, refresh=refresh, reject=reject)
+    assert settings == imle.IMLE(epochs=3, lr=0.5, refresh=imle.Every(2), reject=imle.Reject(eps=1.0))
+    assert json.dumps(settings.to_dict())
+
+
 @pytest.mark.parametrize(
     ("x", "message"),
     [

@@ -120,7 +120,17 @@ def test_a_sampler_goes_to_the_hub(sampler, tmp_path, monkeypatch):
     assert sampler.save_pretrained(tmp_path / "ring") is None
 
 
-@pytest.mark.parametrize("kwargs", [{"n": -1}, {"n": 1, "start": -1}, {"n": 1, "batch_size": 0}, {"n": 1, "seed": -1}])
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"n": -1},
+        {"n": 1, "start": -1},
+        {"n": 1, "batch_size": 0},
+        {"n": 1, "seed": -1},
+        {"n": 2.0},
+        {"n": 1, "seed": None},
+    ],
+)
 def test_bad_requests(sampler, kwargs):
     with pytest.raises(ValueError, match="expected"):
         sampler.sample(**kwargs)
@@ -198,6 +208,14 @@ def test_interpolation_starts_and_ends_where_it_should_and_stays_on_the_shell(sa
     for bad in (lambda: sampler.interpolate(one, two, 1), lambda: sampler.interpolate(one[:3], two, 4)):
         with pytest.raises(ValueError, match="expected"):
             bad()
+
+
+def test_arrays_are_taken_like_tensors(sampler):
+    z = sampler.sample(3)
+    noise = sampler.nearest_noise(z, steps=3)
+    assert torch.equal(sampler.nearest_noise(z.double().numpy(), steps=3), noise)
+    path = sampler.interpolate(noise[0].numpy(), noise[1].numpy(), 4)
+    assert torch.equal(path, sampler.interpolate(noise[0], noise[1], 4))
 
 
 def test_nearest_noise_finds_samples_back(sampler, labelled):

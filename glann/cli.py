@@ -53,7 +53,11 @@ def main() -> None:
 @main.command()
 @click.argument("images", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME_OF_IMAGES]")
-@click.option("--pipeline", metavar="NAME|FILE.toml", help="Stages and their settings.  [default: glann]")
+@click.option(
+    "--pipeline",
+    metavar="NAME|FILE.toml",
+    help="Stages and their settings.  [default: those of the run, glann for a new one]",
+)
 @click.option("--set", "overrides", multiple=True, metavar="STAGE.KEY=VALUE", help="Override a setting; repeatable.")
 @click.option(
     "--size", callback=_size, metavar="N|HxW", help="Pixels, each side divisible by 4.  [default: by the images]"
@@ -88,7 +92,8 @@ def fit(images: Path, out: Path | None, dry_run: bool, labels: bool, labels_file
     options["labels"] = labels_file or labels
     if out is None:
         out = Path("runs") / (images.resolve().name or "images")
-    request = pipeline.Request(source=images, out=out, command=shlex.join(["glann", *sys.argv[1:]]), **options)
+    command = shlex.join(["glann", *(word for word in sys.argv[1:] if word != "--fresh")])  # so that it goes on
+    request = pipeline.Request(source=images, out=out, command=command, **options)
     if dry_run:
         import tomli_w
 
@@ -198,7 +203,9 @@ def list_weights() -> None:
 
 @weights.command("fetch")
 @click.argument("name", type=click.Choice(_WEIGHTS))
-@click.option("--timeout", type=click.FloatRange(1), default=30.0, show_default=True, help="Seconds without a byte.")
+@click.option(
+    "--timeout", type=click.FloatRange(1, 3600), default=30.0, show_default=True, help="Seconds without a byte."
+)
 def fetch_weights(name: str, timeout: float) -> None:
     """Download the network of a perceptual distance, or of FID, into the torch cache."""
     from glann.download import progress

@@ -31,7 +31,7 @@ _ROWS = (
 @click.argument("images", type=click.Path(path_type=Path))
 @click.option("-n", "count", type=click.IntRange(1), metavar="N",
               help="Samples, and real images in each half.  [default: half of IMAGES, at most 2500]")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0, 2**32), default=0, show_default=True, help="Of samples and halves.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of samples and halves.")
 @click.option("--features", type=click.Choice(_NETWORKS), default="auto", show_default=True,
               help="Which network judges; inception is that of FID, see `glann weights fetch inception`.")  # fmt: skip
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights of inception.")
@@ -57,7 +57,7 @@ def evaluate(
     if labels and labels_file is not None:
         raise click.UsageError("give --labels (subfolders are the classes) or --labels-file, not both")
     if picture is not None:
-        check_file(picture, (".png",))
+        check_file(picture, (".png",), "--picture")
     keep_freed_buffers()
     loaded = GLANN.from_pretrained(model, device)
     if picture is None and loaded.run is not None:

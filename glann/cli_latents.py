@@ -85,7 +85,7 @@ def reconstruct(model: Path, images: Path, out: Path, steps: int, device: str) -
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE.png|FILE.gif|FILE.webp",
               help="A .png is a strip; the others are animations.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Of the samples.")
-@click.option("--sample", "samples", type=click.IntRange(0), multiple=True, metavar="K",
+@click.option("--sample", "samples", type=click.IntRange(0, 2**53), multiple=True, metavar="K",
               help="A sample to pass; twice or more.  [default: 0 and 1, with --loop 0 to 3]")  # fmt: skip
 @click.option("--class", "label", metavar="NAME", help="Of all images on the way, for a model with classes.")
 @click.option("--from", "first", type=click.Path(path_type=Path), help="An image to begin at, with --to.")

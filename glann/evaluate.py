@@ -157,6 +157,11 @@ def evaluate(
         order = usable[torch.randperm(len(usable), generator=stream(seed, _SPLIT))]
         first, second = order[:n], order[n : 2 * n]
 
+        # Copies: of the training images, where they are known, else of the folder's.
+        against = training or real
+        rows = evenly(len(against), MOST_TRAINING)
+        held = TrainingImages(against.batch(part) for part in rows.split(PORTION))
+
         reference, other = (
             features_of(judge, (real.batch(part) for part in rows.split(PORTION)), n, what, say)
             for rows, what in ((first, "real images"), (second, "other real images"))
@@ -165,10 +170,6 @@ def evaluate(
         generated = features_of(judge, samples.batches(n), n, "samples", say)
         scores, floor = score(reference, generated, seed), score(reference, other, seed)
 
-        # Copies: of the training images, where they are known, else of the folder's.
-        against = training or real
-        rows = evenly(len(against), MOST_TRAINING)
-        held = TrainingImages(against.batch(part) for part in rows.split(PORTION))
         nearest = Nearest.joined([held(batch) for batch in samples.batches(n)])
         pairs = reconstruction.reconstruct(model, stages, training, lambda k: real.batch(first[:k]))
         fresh = order[: 2 * n][~trained_on[order[: 2 * n]]] if training else order[:0]
@@ -205,7 +206,7 @@ def evaluate(
             scores, floor, n, len(usable), int(trained_on[first].sum()) if training else None, judge, truncation,
             memorised, reconstructions, classes, warnings, picture(samples, against, rows, nearest),
         )  # fmt: skip
-        for line in _caveats(found, len(against)):
+        for line in _caveats(found, len(against), int((~trained_on).sum())):
             warn(line)
     return found
 
@@ -248,7 +249,7 @@ def _classes(model: "GLANN", real: ImageSet, asked: bool) -> tuple[Sequence[str]
     return names, torch.tensor([place[name] for name in found])
 
 
-def _caveats(found: Evaluation, n_training: int) -> list[str]:
+def _caveats(found: Evaluation, n_training: int, n_unseen: int) -> list[str]:
     """What a reader of these scores must know."""
     lines = []
     if found.few:
@@ -261,7 +262,8 @@ def _caveats(found: Evaluation, n_training: int) -> list[str]:
     elif found.n_trained_on:
         lines.append(
             f"{found.n_trained_on:,} of the {found.n:,} real images are training images: a model that only repeats "
-            "them scores well; images it never saw say more (--unseen takes only these)"
+            "them scores well; images it never saw say more"
+            + (" (--unseen takes only these)" if n_unseen >= 2 * LEAST else "")
         )
     if found.memorised["n_training"] < n_training:
         lines.append(f"samples were held against {found.memorised['n_training']:,} of {n_training:,} training images")

@@ -141,7 +141,10 @@ class ResidualGenerator(nn.Module):
         code = _CODE if classes else 0
         self.code = ClassCode(classes) if classes else None
         sizes = grid_sizes(*size)
-        width = width or (32 if max(size) <= 64 else 16)
+        if width is None:
+            width = 32 if max(size) <= 64 else 16
+        if not isinstance(width, int) or width < 1:
+            raise ValueError(f"width: expected an integer >= 1, received {width!r}")
         widths = [width * min(2**i, 8) for i in reversed(range(len(sizes)))]
         self.first = (widths[0], *sizes[0])
         self.stem = nn.Linear(latent_dim + code, math.prod(self.first))

@@ -41,12 +41,14 @@ def choose_size(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], str]
         (height, width), and the reason in words.
     """
     ((height, width), shared), *_ = Counter(sizes).most_common(1)
-    workable = all(16 <= side <= KEPT_SIDE and side % 4 == 0 for side in (height, width))
-    if workable and 2 * shared >= len(sizes):
-        return (height, width), f"the size of {shared:,} of {len(sizes):,} images"
+    if all(16 <= side <= KEPT_SIDE for side in (height, width)) and 2 * shared >= len(sizes):
+        divisible = height // 4 * 4, width // 4 * 4
+        why = "" if divisible == (height, width) else f", {height}x{width}, made divisible by 4"
+        return divisible, f"the size of {shared:,} of {len(sizes):,} images{why}"
     median = statistics.median_low(min(size) for size in sizes)
     side = next((side for side in CHOSEN_SIDES if side <= median), CHOSEN_SIDES[-1])
-    return (side, side), f"the median short side is {median}, and more than {CHOSEN_SIDES[0]} takes long"
+    why = f", and more than {CHOSEN_SIDES[0]} takes long" if median > CHOSEN_SIDES[0] else ""
+    return (side, side), f"the median short side is {median}{why}"
 
 
 class BadFiles:
@@ -118,8 +120,6 @@ def build(
     if not found.files and not found.bad:
         received = f"only other kinds of files ({found.others:,})" if found.others else "an empty folder"
         raise DataError(f"expected {FORMAT_NAMES} files in {source}, received {received}")
-    paths = [file.path for file in found.files]
-    classes = dict(zip(paths, read_labels(labels, paths, source, report), strict=True)) if labels else {}
     headers: dict[Found, Header] = {}
     tell = every_few_seconds("looked at", len(found.files), report)
     for done, file in enumerate(found.files, 1):
@@ -130,6 +130,8 @@ def build(
         tell(done)
     if len(headers) < MIN_IMAGES:
         raise DataError(f"expected at least {MIN_IMAGES} usable images in {source}, received {len(headers)}{bad}")
+    usable = [file.path for file in headers]
+    classes = dict(zip(usable, read_labels(labels, usable, source, report), strict=True)) if labels else {}
 
     # The size, and as many channels as the headers allow for.
     size_reason = "asked"

@@ -225,7 +225,7 @@ def _describe_run(run: RunFiles) -> dict[str, str]:
         if key in record:
             lines[key] = str(record[key])
     if not (run.folder / "model" / "model.safetensors").is_file():
-        return {**lines, "model": "not exported yet; the same `glann fit` goes on"}
+        return {**lines, "model": "none yet; the same `glann fit` goes on, if the pipeline makes one"}
     return {**lines, **_describe_model(read_model(run.folder))}
 
 

@@ -219,9 +219,10 @@ none of the latents of the training images.
         home = folder / "model" if (folder / "model").is_dir() else folder
         path = home / "model.safetensors"
         if not path.is_file():
-            unfinished = " (the run has not finished; run the same `glann fit` again)"
+            unfinished = "; it has not finished (the same `glann fit` goes on), or its pipeline makes no model"
             hint = unfinished if (folder / "run.toml").exists() else ""
-            raise DataError(f"expected a run or model folder, {folder} holds no model.safetensors{hint}")
+            what = f"{folder} holds no model.safetensors{hint}" if folder.exists() else f"{folder} does not exist"
+            raise DataError(f"expected a run or model folder, {what}")
         try:
             with safe_open(path, framework="pt") as file:
                 config = json.loads((file.metadata() or {})["config"])

@@ -32,8 +32,9 @@ def check_class(name: str | None, classes: Sequence[str]) -> None:
     from glann.scan import show
 
     if name is None or name not in classes:
-        known = f"expected one of {list_some(classes)}" if classes else "this model has no classes"
-        raise click.UsageError(f"--class {'' if name is None else show(name)}: {known}")
+        known = f"one of {list_some(classes)}" if classes else "none: this model has no classes"
+        received = "no --class" if name is None else show(name)
+        raise click.UsageError(f"--class: expected {known}, received {received}")
 
 
 model_argument = click.argument("model", metavar="RUN|MODEL", type=click.Path(path_type=Path))

@@ -42,19 +42,20 @@ def check_folder(out: Path, count: int, *, reconstructions: bool = False) -> Non
             raise DataError(f"{out} holds {path.name}, which the new images would not replace; name another --out")
 
 
-def check_file(out: Path, suffixes: tuple[str, ...]) -> None:
+def check_file(out: Path, suffixes: tuple[str, ...], option: str = "--out") -> None:
     """A file of results goes into a folder that exists.
 
     Args:
         out: the file.
         suffixes: those that can be written.
+        option: which one it was given as.
 
     Raises:
         UsageError: for another suffix, or a folder.
         DataError: where the folder of the file does not exist.
     """
     if out.suffix.lower() not in suffixes:
-        raise click.UsageError(f"expected a {', '.join(suffixes)} file as --out, received {out}")
+        raise click.UsageError(f"expected a {', '.join(suffixes)} file as {option}, received {out}")
     if out.is_dir():
         raise click.UsageError(f"{out} is a folder")
     if not out.parent.is_dir():

@@ -11,12 +11,12 @@ from typing import Any, Literal
 from glann.holdout import Holdout
 from glann.memory import keep_freed_buffers
 from glann.registry import lookup
-from glann.runs import FRESH, RECORD, Run, differences, versions
+from glann.runs import FRESH, Run, differences, versions
 from glann.settings import Pipeline, check_pipeline, load_pipeline
 from glann.tracking import Tracked, require
 from imle.checkpoint import graceful_stop
 from imle.checks import check_device
-from imle.errors import DataError, Failure, ResumeError, SettingsError
+from imle.errors import Failure, ResumeError, SettingsError
 
 _RECONSTRUCTIONS = 32  # pairs in reconstructions.png
 
@@ -138,14 +138,13 @@ def fit(request: Request, say: Callable[[str], None]) -> None:
 
     run = Run(request.out)
     with run.locked():
-        if request.fresh and not (run.folder / RECORD).is_file():
-            raise DataError(f"--fresh starts a run over; {run.folder} holds no {RECORD}")
         record = None if request.fresh else run.record
         pipeline, new, lines = plan(request, record)
         torch.set_num_threads(new["threads"])
         keep_freed_buffers()
-        first = {"command": _readable(request.command), "decode_seconds": 0.0, "versions": versions()}
+        first = {"decode_seconds": 0.0, "versions": versions()}
         begun = {**new, **first, **{key: record[key] for key in first if record and key in record}}
+        begun["command"] = _readable(request.command)
 
         # Decode once. What is there is touched only after the images and the settings were found to be usable, and a
         # new run folder is left behind only then.
@@ -170,7 +169,9 @@ def fit(request: Request, say: Callable[[str], None]) -> None:
                 for spec in pipeline.stages:
                     lookup_stage(spec.use).ready(spec.settings, images, say)
         except Failure:
-            if record is None and not request.fresh:
+            if request.fresh:
+                shutil.rmtree(run.folder / FRESH, ignore_errors=True)
+            elif record is None:
                 run.clear()
             raise
         if request.fresh:
@@ -202,18 +203,26 @@ def fit(request: Request, say: Callable[[str], None]) -> None:
         _finish(run, images, produced, say)
 
 
+def _missing(produced: Any) -> str:
+    """What a model needs and no stage has made."""
+    return " and ".join(what for what in ("generator", "sampler") if getattr(produced, what) is None)
+
+
 def _finish(run: Run, images: Any, produced: Any, say: Callable[[str], None]) -> None:
     from glann import gallery, pictures, report
     from glann.model import GLANN
     from imle.data import evenly
 
-    if produced.generator is None or produced.sampler is None:
-        say(f"the pipeline ends without a generator and a sampler; its stages' results are in {run.folder}")
+    if missing := _missing(produced):
+        say(f"the pipeline makes no {missing}, so there is no model; its stages' results are in {run.folder}")
         return
     model = GLANN(produced.generator, produced.sampler, produced.generator_config)
     parts = ["samples.png", "report.html", *(["reconstructions.png"] if produced.latents is not None else [])]
     if all((run.folder / part).is_file() for part in parts) and model.is_saved_in(run.folder / "model"):
-        say(f"{run.folder} is finished: nothing to do (ask for more epochs to go on, --fresh to start over)")
+        say(
+            f"{run.folder} is finished with the settings that it was begun with: nothing to do. It goes on with "
+            "--set STAGE.epochs=MORE, and starts over with --fresh, for instance for another --pipeline"
+        )
         return
     (run.folder / "report.html").unlink(missing_ok=True)  # its absence says that this is not finished
     pictures.save(gallery.samples(model), run.folder / "samples.png")

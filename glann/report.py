@@ -68,7 +68,9 @@ def write(folder: Path) -> Path:
         versions=tables.table(run.record.get("versions")),
         sample_command=f"glann sample {shlex.quote(str(folder))} -n 64 --seed 1 --out more.png",
         class_command=_class_command(folder, model),
-        way_command=f"glann interpolate {shlex.quote(str(folder))} --loop --out way.gif",
+        way_command=" ".join(
+            ["glann interpolate", shlex.quote(str(folder)), *_class_option(model), "--loop --out way.gif"]
+        ),
     )
     path = folder / "report.html"
     write_atomically(path, text.encode("utf-8", "replace"))
@@ -154,6 +156,10 @@ def _held_out_chart(title: str, stage: StageFiles) -> Chart | None:
 
 
 def _class_command(folder: Path, model: ModelFiles | None) -> str:
+    one = _class_option(model)
+    return f"glann sample {shlex.quote(str(folder))} -n 64 {one[0]} --out one-class.png" if one else ""
+
+
+def _class_option(model: ModelFiles | None) -> list[str]:
     names = model.config.get("classes", []) if model else []
-    one = f"--class {shlex.quote(show(names[0]))}" if names else ""
-    return f"glann sample {shlex.quote(str(folder))} -n 64 {one} --out one-class.png" if names else ""
+    return [f"--class {shlex.quote(show(names[0]))}"] if names else []

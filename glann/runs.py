@@ -121,7 +121,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         elif key == raisable and isinstance(now, int) and (was is None or (isinstance(was, int) and now >= was)):
             continue  # None: as many as the stage found right, which alone knows whether these are more
         elif was != now:
-            found.append(f"{name} was {was!r}, asked {now!r}")
+            was, now = ("not given" if value is None else repr(value) for value in (was, now))
+            found.append(f"{name} was {was}, asked {now}")
     return found
 
 

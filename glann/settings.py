@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from glann.registry import lookup
 
@@ -44,6 +44,12 @@ class GLOSettings(BaseModel):
     decay_epochs: int = Field(50, ge=1, description="epochs between two halvings, with decay = step")
 
 
+RULES = {  # name of the rule -> how it is written
+    "refresh": {"Every": "{Every={epochs=5}}", "Adaptive": "{Adaptive={max_age=10}}", "EachBatch": "{EachBatch={}}"},
+    "reject": {"Reject": "{Reject={quantile=0.02}}"},
+}
+
+
 class IMLESettings(BaseModel):
     """Settings of stage 2: those of `imle.IMLE`, which says what each does and checks them once more."""
 
@@ -65,6 +71,14 @@ class IMLESettings(BaseModel):
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0 keeps the last ones")
     calibrate: bool = Field(True, description="match the samples' frequencies, mean and covariance to the latents'")
     search: str = Field("auto", description="method of the nearest-neighbour search")
+
+    @field_validator("refresh", "reject", mode="before")
+    @classmethod
+    def _is_rule(cls, value: Any, info: ValidationInfo) -> Any:
+        rules = RULES[str(info.field_name)]
+        if value is None or (isinstance(value, dict) and len(value) == 1 and set(value) <= set(rules)):
+            return value
+        raise ValueError(f"expected one of {', '.join(rules.values())}")
 
 
 @dataclass(frozen=True)
@@ -168,7 +182,8 @@ def _check_stage(name: str, entry: dict[str, Any]) -> StageSpec:
         if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             allowed = ", ".join(sorted(stage.Settings.model_fields))
             raise ValueError(f"unknown setting {key}; expected one of {allowed}") from error
-        raise ValueError(f"{key}: {first['msg']}, received {first['input']!r}") from error
+        what = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{key}: {what}, received {first['input']!r}") from error
 
 
 def _toml_value(text: str) -> Any:

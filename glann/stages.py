@@ -1,5 +1,6 @@
 """The stages that a pipeline file can name. Each reads what earlier ones produced and adds its own."""
 
+import inspect
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -115,8 +116,11 @@ class GLOStage:
                     **settings.generator_options,
                 )
         except (TypeError, ValueError, RuntimeError) as error:
+            taken = inspect.signature(generators.GENERATORS.get(settings.generator, object)).parameters
+            known = [name for name in taken if name not in ("latent_dim", "size", "channels", "classes")]
+            hint = f" (it takes {', '.join(known) or 'none'})" if settings.generator in generators.GENERATORS else ""
             received = settings.generator_options
-            raise SettingsError(f"glo.generator_options: {error}, received {received}") from error
+            raise SettingsError(f"glo.generator_options: {error}{hint}, received {received}") from error
 
     def _loss(self, settings: GLOSettings, images: "ImageSet", say: Callable[[str], None]) -> "PerceptualDistance":
         from glann import losses
@@ -249,6 +253,8 @@ STAGES: dict[str, type] = {"glo": GLOStage, "imle": IMLEStage}
 
 def estimator(settings: IMLESettings, seed: int) -> Any:
     """`imle.IMLE` with the settings of a stage; a ValueError for what it does not accept."""
+    from dataclasses import fields
+
     import imle
     from imle import selection
 
@@ -256,14 +262,12 @@ def estimator(settings: IMLESettings, seed: int) -> Any:
         """``{"Adaptive": {"max_age": 5}}`` -> imle.Adaptive(max_age=5)."""
         if table is None:
             return None
-        known = ("Every", "Adaptive", "EachBatch", "Reject")
-        if len(table) != 1 or not set(table) <= set(known):
-            raise ValueError(f"expected one table named {' or '.join(known)}, received {', '.join(table) or 'none'}")
         ((name, arguments),) = table.items()
-        try:
-            return getattr(selection, name)(**arguments)
-        except TypeError as error:
-            raise ValueError(f"imle: {name}: {error}") from error
+        rule = getattr(selection, name)
+        known = [field.name for field in fields(rule)]
+        if unknown := sorted(set(arguments) - set(known)):
+            raise ValueError(f"imle: {name} has {' and '.join(known) or 'no arguments'}, received {unknown[0]}")
+        return rule(**arguments)
 
     values = settings.model_dump(exclude={"refresh", "reject"})
     return imle.IMLE(**values, refresh=piece(settings.refresh), reject=piece(settings.reject), seed=seed)

@@ -44,7 +44,10 @@ def read_state(path: str | Path) -> "dict[str, Tensor]":
         ) from error
     except Exception as error:  # a damaged file breaks the reader anywhere
         what = type(error).__name__
-        raise DataError(f"expected a state dict in {path}, which is damaged or no such file ({what})") from error
+        raise DataError(
+            f"expected a state dict in {path}, which is damaged or no such file ({what}); `glann weights list` says "
+            "what in the cache is damaged, `glann weights fetch` replaces it"
+        ) from error
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
     ):

@@ -140,3 +140,8 @@ def test_a_picture_is_drawn_700_pixels_wide(folder, monkeypatch):
         assert picture.width == 700
     with pytest.raises(SystemExit, match="received nonsense"):
         figures["main"](["nonsense"])
+
+
+def test_the_page_of_settings_is_what_the_code_says():
+    page = runpy.run_path(str(ROOT / "docs" / "examples" / "settings.py"))["page"]()
+    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == page

@@ -99,6 +99,7 @@ def candidates(images: Tensor, trunks: dict[str, Path]) -> dict[str, Callable[[]
         "random VGG-16, L1": lambda: equal(RandomVGG(), images),
         "random VGG-16+laplacian": lambda: plus(uniform(RandomVGG(), 3)),
         "efficientnet-lite0, L1": lambda: equal(EfficientNetTrunk(), images),
+        "efficientnet-lite0": lambda: uniform(EfficientNetTrunk(), 3),
         "efficientnet-lite0+laplacian": lambda: plus(uniform(EfficientNetTrunk(), 3)),
     }
     for name, file in trunks.items():

@@ -142,7 +142,7 @@ def test_samples_of_a_class_as_files(labelled, tmp_path):
 def test_bad_classes_are_usage_errors(labelled, finished, tmp_path):
     unknown = glann("sample", labelled, "--class", "class 7", "--out", tmp_path / "x")
     assert (unknown.exit_code, unknown.stderr.splitlines()[-1]) == (
-        2, "Error: --class class 7: expected one of class 0, class 1"
+        2, "Error: --class: expected one of class 0, class 1, received class 7"
     )  # fmt: skip
     without = glann("sample", finished, "--class", "class 0", "--out", tmp_path / "x")
     assert without.exit_code == 2

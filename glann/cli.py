@@ -12,6 +12,7 @@ from glann.cli_latents import interpolate, reconstruct
 from glann.options import check_class, class_option, device_option, model_argument, truncation_option
 from glann.outputs import FILE_SUFFIXES, check_file, check_folder, write_images
 from imle.console import exit_codes
+from imle.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +79,7 @@ def main() -> None:
     "--track", type=click.Choice(["tensorboard"]), help="Also write what TensorBoard shows; see docs/report.md."
 )
 @click.option("--fresh", is_flag=True, help="Empty the run folder first.")
-@click.option("--dry-run", is_flag=True, help="Print the resolved settings and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Check the settings, print them, write nothing.")
 def fit(images: Path, out: Path | None, dry_run: bool, labels: bool, labels_file: Path | None, **options: Any) -> None:
     """Learn from a folder of IMAGES; the same command goes on where it was stopped.
 
@@ -97,8 +98,14 @@ def fit(images: Path, out: Path | None, dry_run: bool, labels: bool, labels_file
     if dry_run:
         import tomli_w
 
+        from glann.imagebuild import MIN_IMAGES
+        from glann.scan import scan
+
+        found = len(scan(images).files)
+        if found < MIN_IMAGES:
+            raise DataError(f"expected at least {MIN_IMAGES} images in {images}, received {found}")
         record, lines = pipeline.plan(request, None if request.fresh else Run(out).record)[1:]
-        for line in lines:
+        for line in (f"{found:,} files look like images; none was opened", *lines):
             say(line)
         click.echo(tomli_w.dumps(record), nl=False)
     else:

@@ -99,7 +99,8 @@ def fit(
     labels = images.class_rows()
     labels = None if labels is None else labels.to(device)
     size, epochs = batch_size(settings, count), epochs_for(settings, count)
-    batches = math.ceil(count / size)  # equal parts: none is dropped, none larger than asked
+    # Equal parts: no image is dropped, none is alone where a batch may have two, else none is larger than asked.
+    batches = min(math.ceil(count / size), max(1, count // min(size, 2)))
 
     # Where to begin: from the images, or from the last checkpoint.
     facts: dict[str, Any] = {"epoch": 0, "batch": 0, "loss_sum": 0.0, "seconds": 0.0}

@@ -107,8 +107,8 @@ def prepare(
         source: the folder; searched with all folders below it, but for hidden ones and run folders.
         folder: the cache, made if missing, and its parents too.
         size: (height, width) in pixels, each from 16 to 1024 and divisible by 4. None keeps that of the cache; for a
-            new one it takes the size that at least half of the images share, up to 256x256, else a square of 64, 32 or
-            16, the largest that the median short side reaches.
+            new one it takes the size that at least half of the images share, up to 256x256 and made divisible by 4,
+            else a square of 64, 32 or 16, the largest that the median short side reaches.
         channels: ``1`` grey, ``3`` RGB, ``4`` RGBA. ``auto`` keeps that of the cache; for a new one it takes 4 if a
             pixel of any image is not opaque, else 3 if one is coloured, else 1. With 1 and 3, transparent pixels are
             laid over white.

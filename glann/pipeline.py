@@ -11,12 +11,12 @@ from typing import Any, Literal
 from glann.holdout import Holdout
 from glann.memory import keep_freed_buffers
 from glann.registry import lookup
-from glann.runs import FRESH, Run, differences, versions
+from glann.runs import FRESH, RECORD, Run, differences, versions
 from glann.settings import Pipeline, check_pipeline, load_pipeline
 from glann.tracking import Tracked, require
 from imle.checkpoint import graceful_stop
 from imle.checks import check_device
-from imle.errors import Failure, ResumeError, SettingsError
+from imle.errors import DataError, Failure, ResumeError, SettingsError
 
 _RECONSTRUCTIONS = 32  # pairs in reconstructions.png
 
@@ -138,6 +138,8 @@ def fit(request: Request, say: Callable[[str], None]) -> None:
 
     run = Run(request.out)
     with run.locked():
+        if request.fresh and not (run.folder / RECORD).is_file():
+            raise DataError(f"--fresh starts a run over; {run.folder} holds no {RECORD}")
         record = None if request.fresh else run.record
         pipeline, new, lines = plan(request, record)
         torch.set_num_threads(new["threads"])

@@ -9,7 +9,7 @@ from glann.settings import GLOSettings
 from imle.checkpoint import Checkpoints
 from imle.errors import DivergedError, ResumeError
 
-SETTINGS = GLOSettings(epochs=3, batch_size=16, latent_dim=8, generator_options={"width": 4}, loss="l1", lr=3e-3)
+SETTINGS = GLOSettings(epochs=3, batch_size=20, latent_dim=8, generator_options={"width": 4}, loss="l1", lr=3e-3)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,14 @@ def test_the_distance_falls_and_the_latents_stay_on_the_sphere(images):
     assert (drawn - images.batch(range(40))).abs().mean() == pytest.approx(float(result.losses.mean()), rel=0.5)
 
 
+def test_batches_are_equal_parts_and_none_is_larger_than_asked(images):
+    seen = []
+    watcher = StopAfter(10**6)
+    watcher.step = lambda epoch, epochs, done, total, loss: seen.append(done)
+    fit(images, SETTINGS.model_copy(update={"epochs": 1, "batch_size": 16}), watcher=watcher)
+    assert seen == [14, 27, 40]
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])  # 2 batches an epoch
 @pytest.mark.parametrize(
     ("generator", "more"),
@@ -65,7 +73,7 @@ def test_the_distance_falls_and_the_latents_stay_on_the_sphere(images):
         ("residual", {}),
         ("reference", {}),
         ("reference", {"ema": 0.9}),  # with buffers
-        ("residual", {"augment": "flip", "batch_size": 32, "ema": 0.9}),
+        ("residual", {"augment": "flip", "batch_size": 40, "ema": 0.9}),
     ],
 )
 def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(images, tmp_path, steps, generator, more):

@@ -28,6 +28,12 @@ def test_the_first_folder_is_the_class(tmp_path):
     assert labels_of(True, tmp_path) == (["a", "a", "b", "b"], [])
 
 
+def test_a_file_that_is_skipped_needs_no_class(source, tmp_path):
+    (source / "damaged.png").write_bytes(b"no image")
+    made = prepare(source, tmp_path / "cache", labels=True)
+    assert (made.labels, made.skipped) == (["a", "a", "b", "b"], 1)
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -26,6 +26,15 @@ def test_copies_are_told_from_new_images(channels):
     assert held.share(held(pictures(400, 1, channels))) <= 4 * QUANTILE
 
 
+def test_contrast_tells_flat_images():
+    training = pictures(400, 0)
+    held = TrainingImages(training.split(150))
+    assert held(training).contrast.mean() == pytest.approx(1, abs=1e-4)
+    assert held(training * 0.5 + 0.25).contrast.mean() == pytest.approx(0.5, abs=1e-3)
+    joined = type(held(training)).joined([held(training[:10]), held(training[10:30])])
+    assert torch.allclose(joined.contrast, held(training[:30]).contrast)
+
+
 def test_the_threshold_is_that_of_training_images_left_out_one_by_one():
     training = pictures(60, 0)
     held = TrainingImages([training])

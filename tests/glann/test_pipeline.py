@@ -1,6 +1,7 @@
 """The whole way from a folder to a model, and every way to interrupt it."""
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -203,7 +204,6 @@ def test_a_refused_call_leaves_the_run_as_it_was(copied, photos, tmp_path, monke
     before = everything(copied)
     asked = [{"PHOTOS": photos, "OTHER": other}.get(a, a) for a in asked]
     assert glann("fit", *asked, "--out", copied).exit_code == code
-    shutil.rmtree(copied / "images.fresh", ignore_errors=True)
     assert everything(copied) == before
 
 
@@ -213,6 +213,27 @@ def test_a_run_that_could_not_begin_can_begin_otherwise(photos, tmp_path, monkey
         assert glann("fit", photos, "--out", tmp_path / "run", *TINY, "--set", wrong).exit_code in (2, 3)
         assert not (tmp_path / "run").exists()
     assert glann("fit", photos, "--out", tmp_path / "run", *TINY).exit_code == 0
+
+
+def test_the_record_has_the_last_command_that_was_taken(copied, photos, monkeypatch):
+    asked = ["fit", str(photos), "--out", str(copied), *map(str, TINY), "--set", "imle.epochs=4"]
+    monkeypatch.setattr("sys.argv", ["glann", *asked, "--fresh"])
+    assert glann(*asked).exit_code == 0
+    command = tomllib.loads((copied / "run.toml").read_text())["command"]
+    assert command == shlex.join(["glann", *asked])  # which goes on with the run, and is what the report shows
+    assert glann(*asked, "--set", "imle.epochs=3").exit_code == 4
+    assert tomllib.loads((copied / "run.toml").read_text())["command"] == command
+
+
+def test_a_pipeline_without_a_sampler_says_so(photos, tmp_path):
+    (tmp_path / "only.toml").write_text(
+        '[[stages]]\nuse = "glo"\nepochs = 1\nloss = "l1"\nlatent_dim = 4\ngenerator_options = { width = 4 }\n'
+    )
+    done = glann("fit", photos, "--out", tmp_path / "run", "--pipeline", tmp_path / "only.toml")
+    assert done.exit_code == 0
+    assert "makes no sampler" in done.stderr
+    assert "its pipeline makes no model" in glann("sample", tmp_path / "run", "--out", tmp_path / "x.png").stderr
+    assert "if the pipeline makes one" in glann("info", tmp_path / "run").stdout
 
 
 def test_a_lost_report_is_made_again(copied, photos):
@@ -228,6 +249,7 @@ def test_fresh_starts_over_and_only_a_run_can_be_emptied(copied, photos, tmp_pat
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("x")
     assert glann("fit", photos, "--out", tmp_path / "thesis", "--fresh").exit_code == 3
+    assert "--fresh" not in tomllib.loads((copied / "run.toml").read_text())["command"]
     assert (tmp_path / "thesis" / "chapter.tex").exists()
 
 

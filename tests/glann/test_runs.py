@@ -84,4 +84,4 @@ def test_differences_name_each_setting_and_allow_more_epochs():
     assert differences({"seed": 0, "glo": {"lr": 0.1}}, old) == []  # begun without, that is with as many as were right
     every = [{"imle": {"refresh": {"Every": {"epochs": k}}}} for k in (1, 5)]  # not the epochs of a training
     assert differences(*every) == ["imle.refresh.Every.epochs was 1, asked 5"]
-    assert differences(old, {"seed": 0}) == ["glo was {'epochs': 5, 'lr': 0.1}, asked None"]
+    assert differences(old, {"seed": 0}) == ["glo was {'epochs': 5, 'lr': 0.1}, asked not given"]

@@ -105,4 +105,5 @@ class HeldOutScore:
         """(n, C, H, W) uint8: what `glann.GLANN.sample` gives for seed 0."""
         counts = torch.bincount(rows).tolist() if (rows := self._images.class_rows()) is not None else []
         labels = draw_labels(counts, 0, 0, self.count) if counts else None
-        return to_bytes(draw(self._generator, sampler, self.count, labels))
+        latents = sampler.sample(self.count, seed=0, condition=labels)
+        return to_bytes(draw(self._generator, latents, labels))

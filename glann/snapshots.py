@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from glann import pictures
+from imle.noise import sample_noise
 
 if TYPE_CHECKING:
     from imle import LatentSampler
@@ -30,19 +31,35 @@ def due(epoch: int, epochs: int) -> bool:
 
 
 @torch.no_grad()
-def draw(generator: nn.Module, sampler: "LatentSampler", count: int, labels: Tensor | None) -> Tensor:
-    """Samples of a model that is being trained, always of the same noise.
+def of_the_same_noise(sampler: "LatentSampler", labels: Tensor | None) -> Tensor:
+    """Latents of noise that never changes; samples would change it once their frequencies are balanced.
+
+    Args:
+        sampler: noise -> latents.
+        labels: (n,) classes, where there are classes, n = `COUNT`.
+
+    Returns:
+        (n, d) on the CPU.
+    """
+    device = sampler.mean.device
+    latents: Tensor = sampler(
+        sample_noise(0, 0, COUNT, sampler.noise_dim).to(device), None if labels is None else labels.to(device)
+    )
+    return latents.float().cpu()
+
+
+@torch.no_grad()
+def draw(generator: nn.Module, latents: Tensor, labels: Tensor | None) -> Tensor:
+    """What a generator that is being trained makes of latents, a few at a time.
 
     Args:
         generator: (B, d), with classes also (B,) -> (B, C, H, W), on the CPU.
-        sampler: noise -> latents.
-        count: how many, n.
+        latents: (n, d).
         labels: (n,) classes, where there are classes.
 
     Returns:
-        (n, C, H, W): samples 0 … n − 1 of seed 0.
+        (n, C, H, W).
     """
-    latents = sampler.sample(count, seed=0, condition=labels)
     told = () if labels is None else (labels.split(_PORTION),)
     return torch.cat([generator(*part) for part in zip(latents.split(_PORTION), *told, strict=True)])
 

@@ -232,7 +232,8 @@ class IMLEStage:
         def preview(epoch: int, sampler: "LatentSampler") -> None:
             """Samples of the same noise, as they are drawn now; with classes, of classes spread over all."""
             if watcher.due(epoch) and generator is not None:
-                watcher.picture(epoch, snapshots.draw(generator, sampler, snapshots.COUNT, spread))
+                latents = snapshots.of_the_same_noise(sampler, spread)
+                watcher.picture(epoch, snapshots.draw(generator, latents, spread))
             if score is not None and score.due(epoch) and "held_out_images" not in watcher.row(epoch):
                 watcher.extend(epoch, score(epoch, sampler))
 

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from glann.snapshots import COUNT, Snapshots, due
+import imle
+from glann.snapshots import COUNT, Snapshots, due, of_the_same_noise
 from imle.data import evenly
+from imle.noise import sample_noise
 
 
 def test_moments_are_powers_of_two_and_the_end():
@@ -38,3 +40,13 @@ def test_a_training_that_goes_back_takes_its_later_looks_with_it(tmp_path):
     looks.add(2, image + 1)
     assert looks.epochs() == [1, 2]
     assert looks.read(2).min() == 1
+
+
+def test_looks_are_of_one_noise_although_samples_are_not():
+    vectors = torch.nn.functional.normalize(torch.randn(200, 6, generator=torch.Generator().manual_seed(0)), dim=1)
+    sampler = imle.IMLE(epochs=2, noise_dim=4, width=16, depth=1).fit(vectors)
+    noise = sample_noise(0, 0, COUNT, 4)
+    sampler.set_balance(sampler.sample(3, seed=5), torch.tensor([1.0, 0.0, 0.0]))
+    with torch.no_grad():
+        assert torch.equal(of_the_same_noise(sampler, None), sampler(noise))
+    assert not torch.equal(of_the_same_noise(sampler, None), sampler.sample(COUNT, seed=0))

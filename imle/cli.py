@@ -105,7 +105,10 @@ def fit(
             return
         out.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(out / folder.LOCK, timeout=0), graceful_stop(), Display("imle", "examples") as display:
+            with (
+                FileLock(out / folder.LOCK, timeout=0), folder.removed_if_nothing_is_begun(out), graceful_stop(),
+                Display("imle", "examples") as display,
+            ):  # fmt: skip
                 if fresh:
                     start(settings, x, condition=labels, weights=factors, device=device)  # before anything is lost
                     folder.clear(out)
@@ -117,8 +120,6 @@ def fit(
                 sampler.save_pretrained(out)
         except Timeout as error:
             raise BusyError(f"another process writes to {out}") from error
-        finally:
-            folder.remove_if_nothing_was_begun(out)
         click.echo(json.dumps(sampler.history[-1]))
 
 

@@ -1,8 +1,10 @@
 """The folder of ``imle fit``: what is in it, and whose it is."""
 
+import contextlib
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 OURS = ("checkpoints", "metrics.jsonl", "config.json", "model.safetensors")  # what a fit writes
@@ -39,18 +41,26 @@ def clear(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def remove_if_nothing_was_begun(out: Path) -> None:
-    """Leave no folder behind that has nothing but the lock of a fit that failed."""
-    if [path.name for path in out.iterdir()] == [LOCK]:
-        (out / LOCK).unlink()
-        out.rmdir()
+@contextlib.contextmanager
+def removed_if_nothing_is_begun(out: Path) -> Iterator[None]:
+    """Leave no folder behind that has nothing but the lock, which the caller holds, of a fit that failed."""
+    try:
+        yield
+    finally:
+        if [path.name for path in out.iterdir()] == [LOCK]:
+            (out / LOCK).unlink()
+            out.rmdir()
 
 
 def _has(path: Path, keys: set[str]) -> bool:
-    """Whether a JSON file, or its first line, is an object with these keys; an empty file may have any."""
+    """Whether a JSON file, or the first line of JSON lines, is an object with these keys; a line cut short may be ours."""
     text = path.read_text(encoding="utf-8", errors="replace")
+    if path.suffix == ".jsonl":
+        text, end, _ = text.partition("\n")
+        if not end:
+            return True
     try:
-        found = json.loads(text if path.suffix == ".json" else text.partition("\n")[0] or "null")
+        found = json.loads(text)
     except ValueError:
         return False
-    return not text or (isinstance(found, dict) and keys <= set(found))
+    return isinstance(found, dict) and keys <= set(found)

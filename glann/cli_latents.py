@@ -30,7 +30,10 @@ _steps_option = click.option(
 @model_argument
 @click.argument("images", type=click.Path(path_type=Path))
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder: new, empty, or of an earlier call."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder: new, empty, or of an earlier call with no more images.",
 )
 @_steps_option
 @device_option

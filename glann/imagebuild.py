@@ -134,7 +134,7 @@ def build(
     classes = dict(zip(usable, read_labels(labels, usable, source, report), strict=True)) if labels else {}
 
     # The size, and as many channels as the headers allow for.
-    size_reason = "asked"
+    size_reason = "given"
     if size is None:
         size, size_reason = choose_size([(header.height, header.width) for header in headers.values()])
         report(f"size {size[0]}x{size[1]}: {size_reason}; --size chooses another")
@@ -176,7 +176,7 @@ def build(
             check_classes([row.label for row in trained], source)
 
         # Now that every pixel was seen: no more channels than hold them all.
-        count, channels_reason = widest, "asked"
+        count, channels_reason = widest, "given"
         if channels == "auto":
             count = needed
             channels_reason = {1: "all grey, opaque", 3: "some colour, opaque", 4: "some pixels transparent"}[count]

@@ -33,7 +33,7 @@ _steps_option = click.option(
     "--out",
     required=True,
     type=click.Path(path_type=Path),
-    help="Folder: new, empty, or of an earlier call with no more images.",
+    help="Folder: new, empty, or of a call with no more images.",
 )
 @_steps_option
 @device_option

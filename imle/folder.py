@@ -53,7 +53,7 @@ def removed_if_nothing_is_begun(out: Path) -> Iterator[None]:
 
 
 def _has(path: Path, keys: set[str]) -> bool:
-    """Whether a JSON file, or the first line of JSON lines, is an object with these keys; a line cut short may be ours."""
+    """Whether a file, or the first of its JSON lines, is an object with these keys; a line cut short may be ours."""
     text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix == ".jsonl":
         text, end, _ = text.partition("\n")

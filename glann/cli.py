@@ -104,7 +104,10 @@ def fit(images: Path, out: Path | None, dry_run: bool, labels: bool, labels_file
         found = len(scan(images).files)
         if found < MIN_IMAGES:
             raise DataError(f"expected at least {MIN_IMAGES} images in {images}, received {found}")
-        record, lines = pipeline.plan(request, None if request.fresh else Run(out).record)[1:]
+        begun = Run(out).record
+        if request.fresh and begun is None:
+            raise DataError(f"--fresh starts a run over; {out} holds none")
+        record, lines = pipeline.plan(request, None if request.fresh else begun)[1:]
         for line in (f"{found:,} files look like images; none was opened", *lines):
             say(line)
         click.echo(tomli_w.dumps(record), nl=False)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glann.registry import lookup
+from imle.checks import check_integer
 
 SMALLEST_SIDE, LARGEST_SIDE = 16, 1024  # pixels; the same as in `glann.decode`, which must not import torch
 _CODE = 32  # numbers that stand for a class
@@ -143,8 +144,7 @@ class ResidualGenerator(nn.Module):
         sizes = grid_sizes(*size)
         if width is None:
             width = 32 if max(size) <= 64 else 16
-        if not isinstance(width, int) or width < 1:
-            raise ValueError(f"width: expected an integer >= 1, received {width!r}")
+        width = check_integer("width", width, 1)
         widths = [width * min(2**i, 8) for i in reversed(range(len(sizes)))]
         self.first = (widths[0], *sizes[0])
         self.stem = nn.Linear(latent_dim + code, math.prod(self.first))

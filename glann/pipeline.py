@@ -146,7 +146,8 @@ def fit(request: Request, say: Callable[[str], None]) -> None:
         keep_freed_buffers()
         first = {"decode_seconds": 0.0, "versions": versions()}
         begun = {**new, **first, **{key: record[key] for key in first if record and key in record}}
-        begun["command"] = _readable(request.command) or (record or {}).get("command", "")  # the last that was taken
+        same = record is not None and record["stages"] == new["stages"]
+        begun["command"] = record["command"] if record and same else _readable(request.command)
 
         # Decode once. What is there is touched only after the images and the settings were found to be usable, and a
         # new run folder is left behind only then.

@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,22 +101,23 @@ def fit(
             raise click.UsageError(f"--out: expected a new folder or one of `imle fit`, received {out} with {strange}")
         click.echo(json.dumps({"examples": list(x.shape), **settings.to_dict()}), err=not dry_run)
         if dry_run:
-            kept = None if fresh or not out.exists() else Checkpoints(out / "checkpoints")
+            kept = None if fresh or not out.exists() else Checkpoints(out / folder.CHECKPOINTS)
             start(settings, x, condition=labels, weights=factors, checkpoints=kept, device=device)
             return
-        out.mkdir(parents=True, exist_ok=True)
         try:
             with (
-                FileLock(out / folder.LOCK, timeout=0), folder.removed_if_nothing_is_begun(out), graceful_stop(),
+                folder.made(out), FileLock(out / folder.LOCK, timeout=0), graceful_stop(),
                 Display("imle", "examples") as display,
             ):  # fmt: skip
-                if fresh:
-                    start(settings, x, condition=labels, weights=factors, device=device)  # before anything is lost
+                if fresh:  # nothing is lost before the data are accepted
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        start(settings, x, condition=labels, weights=factors, device=device)
                     folder.clear(out)
                 watcher = Recorder(display, Journal(out / "metrics.jsonl"))
                 sampler = settings.fit(
                     x, condition=labels, weights=factors, device=device, watcher=watcher,
-                    checkpoints=Checkpoints(out / "checkpoints"),
+                    checkpoints=Checkpoints(out / folder.CHECKPOINTS),
                 )  # fmt: skip
                 sampler.save_pretrained(out)
         except Timeout as error:

@@ -1,5 +1,6 @@
 """Rows that occur many times, so that a search measures each of them once."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,13 +23,18 @@ def distinct(points: Any, device: torch.device) -> tuple[Tensor, Tensor] | None:
         differ, and for an array that is too large to be gathered.
     """
     count, width = len(points), points.shape[1]
-    if not isinstance(points, Tensor) and 4 * count * width > IN_MEMORY_BYTES:
+    ready = isinstance(points, Tensor) and points.dtype == torch.float32
+    if not ready and 4 * count * width > IN_MEMORY_BYTES:
         return None
     factors = torch.randint(-(2**62), 2**62, (width,), generator=torch.Generator().manual_seed(_SEED)).to(device)
     size = slab_rows(4 * width)
-    slabs = [(start, as_rows(points, start, start + size, device)) for start in range(0, count, size)]
+
+    def slabs() -> Iterator[tuple[int, Tensor]]:
+        for start in range(0, count, size):
+            yield start, as_rows(points, start, start + size, device)
+
     # A linear hash of the bits, modulo 2⁶⁴; adding zero gives −0 those of 0.
-    hashes = torch.cat([((rows + 0.0).view(torch.int32).long() * factors).sum(1) for _, rows in slabs])
+    hashes = torch.cat([((rows + 0.0).view(torch.int32).long() * factors).sum(1) for _, rows in slabs()])
     kinds, group = torch.unique(hashes, return_inverse=True)
     if len(kinds) == count:
         return None
@@ -37,7 +43,7 @@ def distinct(points: Any, device: torch.device) -> tuple[Tensor, Tensor] | None:
     order = first.argsort()
     first, group = first[order], order.argsort()[group]
     same = all(
-        torch.equal(rows, take_rows(points, first[group[start : start + size]], device)) for start, rows in slabs
+        torch.equal(rows, take_rows(points, first[group[start : start + size]], device)) for start, rows in slabs()
     )
     return (first, group) if same else None
 

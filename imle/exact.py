@@ -10,6 +10,7 @@ from imle.data import as_rows, slab_rows, take_rows
 from imle.duplicates import distinct, members
 
 CACHE_NUMBERS = 2**18  # of a shortlist's candidates, 1 MB
+FEW = 8  # queries below which measuring every pair is faster than grouping the candidates
 SPARE = 3  # neighbours beyond k in a shortlist, so that rounding in the fast pass cannot hide a true one
 FastPass = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]  # (Q, d), (M, d), k -> (Q, k) squared, (Q, k) indices
 
@@ -83,8 +84,9 @@ def _exact_slab(queries: Tensor, candidates: Any, k: int, fast_pass: FastPass) -
 
 def _among_ties(queries: Tensor, candidates: Any, k: int, fast_pass: FastPass) -> tuple[Tensor, Tensor]:
     """For queries with so many near ties that no shortlist is safe: equal candidates are looked at once, as one."""
-    groups = distinct(candidates, queries.device)
-    if groups is None:
+    groups = distinct(candidates, queries.device) if len(queries) >= FEW else None
+    most = 0 if groups is None else min(k, int(groups[1].bincount().max()))  # rows that a group can add to an answer
+    if groups is None or k * most > len(candidates):
         return _every_difference(queries, candidates, k)
     first, group = groups
     some = take_rows(candidates, first, queries.device)
@@ -92,9 +94,9 @@ def _among_ties(queries: Tensor, candidates: Any, k: int, fast_pass: FastPass) -
     near, distances = _exact_slab(queries, some, min(k, len(some)), fast_pass)
     if k == 1:
         return first[near], distances
-    size, parts = slab_rows(k * k), []
+    size, parts = slab_rows(k * most), []
     for part, which in zip(queries.split(size), near.split(size), strict=True):
-        parts.append(measure(part, candidates, members(first, group, which, k), k))
+        parts.append(measure(part, candidates, members(first, group, which, most), k))
     return torch.cat([where for where, _ in parts]), torch.cat([how_far for _, how_far in parts])
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from imle.calibration import calibrate
 from imle.checkpoint import Checkpoints
 from imle.console import Watcher
-from imle.errors import DataError
+from imle.errors import DataError, SettingsError
 from imle.matching import Matcher
 from imle.noise import stream
 from imle.pool import Generator, Stopwatch
@@ -70,6 +70,8 @@ def fit(
         if state.batch == 0:
             sampler.eval()
             due = settings.refresh.due(assignment, partial(matcher.current_distances, assignment))
+            if state.epoch == 1 and len(due) < examples.n and not isinstance(settings.refresh, EachBatch):
+                raise SettingsError(f"refresh: expected all examples due in the first epoch, received {len(due)}")
             if len(due):
                 matcher.match(due, everyone, assignment, state.epoch)
             assignment.age += 1

@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-OURS = ("checkpoints", "metrics.jsonl", "config.json", "model.safetensors")  # what a fit writes
+OURS = ("model.safetensors", "config.json", "metrics.jsonl")  # what a fit writes, beside its checkpoints
+CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 
 
@@ -20,47 +21,48 @@ def foreign(out: Path) -> str:
     Returns:
         Its description, or nothing where the folder is missing, empty or our own.
     """
-    for path in (out / "checkpoints").glob("*"):
-        if not re.fullmatch(r"step-\d{12}(\.tmp)?", path.name):
-            return f"checkpoints/{path.name} of another program"
-    there = {name: (out / name).exists() for name in OURS}
-    if there["metrics.jsonl"] and not _has(out / "metrics.jsonl", {"epoch", "loss"}):
+    for path in (out / CHECKPOINTS).glob("*"):
+        if not re.fullmatch(r"step-\d{12}(\.tmp)?|\..*", path.name):
+            return f"{CHECKPOINTS}/{path.name} of another program"
+    model, config, metrics = (out / name for name in OURS)
+    if metrics.exists() and not _has(metrics, {"epoch", "loss"}):
         return "a metrics.jsonl of another program"
-    if there["config.json"] and not (_has(out / "config.json", {"noise_dim", "shape"}) and there["checkpoints"]):
+    if config.exists() and not (_has(config, {"noise_dim", "shape"}) and (out / CHECKPOINTS).is_dir()):
         return "another model"
-    return "another model" if there["model.safetensors"] and not there["checkpoints"] else ""
+    return "another model" if model.exists() and not (out / CHECKPOINTS).is_dir() else ""
 
 
 def clear(out: Path) -> None:
-    """Remove what a fit has written into its folder, nothing else."""
+    """Remove what a fit has written into its folder, nothing else; last what says that the folder is ours."""
     for name in OURS:
-        path = out / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        (out / name).unlink(missing_ok=True)
+    for path in (out / CHECKPOINTS).glob("step-*"):
+        shutil.rmtree(path)
 
 
 @contextlib.contextmanager
-def removed_if_nothing_is_begun(out: Path) -> Iterator[None]:
-    """Leave no folder behind that has nothing but the lock, which the caller holds, of a fit that failed."""
+def made(out: Path) -> Iterator[None]:
+    """Make the folder; where it was missing and the body fails before it has written anything, remove it again."""
+    there = out.exists()
+    out.mkdir(parents=True, exist_ok=True)
     try:
         yield
-    finally:
-        if [path.name for path in out.iterdir()] == [LOCK]:
-            (out / LOCK).unlink()
-            out.rmdir()
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if not there and [path.name for path in out.iterdir()] == [LOCK]:
+                (out / LOCK).unlink()
+                out.rmdir()
+        raise
 
 
 def _has(path: Path, keys: set[str]) -> bool:
-    """Whether a file, or the first of its JSON lines, is an object with these keys; a line cut short may be ours."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if path.suffix == ".jsonl":
-        text, end, _ = text.partition("\n")
-        if not end:
-            return True
-    try:
-        found = json.loads(text)
-    except ValueError:
+    """Whether a file, or the first of its JSON lines, is an object with these keys; a line of ours may be cut short."""
+    if not path.is_file():
         return False
+    text = path.read_text(encoding="utf-8", errors="replace")
+    line, end, _ = text.partition("\n")
+    try:
+        found = json.loads(line if path.suffix == ".jsonl" else text)
+    except ValueError:
+        return path.suffix == ".jsonl" and not end and '{"epoch": '.startswith(line[:10])
     return isinstance(found, dict) and keys <= set(found)

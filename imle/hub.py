@@ -46,7 +46,7 @@ class Pretrained(nn.Module):
         directory.mkdir(parents=True, exist_ok=True)
         write_atomically(directory / WEIGHTS, safetensors.torch.save(storable(self.state_dict())))
         write_atomically(directory / CONFIG, json.dumps(self.to_config(), indent=2).encode())
-        return self.push_to_hub(repo_id or directory.name, **push) if push_to_hub else None
+        return self.push_to_hub(repo_id or directory.resolve().name, **push) if push_to_hub else None
 
     @classmethod
     def from_pretrained(

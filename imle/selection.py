@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Refresh(Protocol):
-    """When examples are re-matched; best a frozen dataclass, whose values a resumed fit compares."""
+    """When examples are re-matched; best a frozen dataclass: of others a resumed fit compares the name alone."""
 
     def due(self, assignment: "Assignment", current: "Callable[[], Tensor]") -> "Tensor":
         """Which examples are re-matched before an epoch.

@@ -98,6 +98,7 @@ def test_samples_as_arrays_and_pictures(finished, tmp_path):
         (["fit", "PHOTOS", "--out", "OUT", "--set", "imle.refresh={Every={epochs=0}}"], 2, "Every.epochs"),
         (["fit", "PHOTOS", "--out", "OUT", "--pipeline", "nonesuch"], 2, "quick"),
         (["fit", "PHOTOS", "--out", "OUT", "--fresh"], 3, "run.toml"),
+        (["fit", "PHOTOS", "--out", "OUT", "--fresh", "--dry-run"], 3, "starts a run over"),
         (["weights", "fetch", "nonesuch"], 2, "lpips-vgg"),
         (["weights", "import", "nonesuch.pth"], 3, "nonesuch.pth"),
     ],

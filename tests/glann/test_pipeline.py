@@ -222,6 +222,8 @@ def test_the_record_has_the_last_command_that_was_taken(copied, photos, monkeypa
     command = tomllib.loads((copied / "run.toml").read_text())["command"]
     assert command == shlex.join(["glann", *asked])  # which goes on with the run, and is what the report shows
     assert glann(*asked, "--set", "imle.epochs=3").exit_code == 4
+    monkeypatch.setattr("sys.argv", ["glann", *asked[:4]])
+    assert "nothing to do" in glann(*asked[:4]).stderr
     assert tomllib.loads((copied / "run.toml").read_text())["command"] == command
 
 

@@ -1,6 +1,9 @@
+import contextlib
 import dataclasses
 import json
 import os
+import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +16,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 import imle
+from imle import folder
 from imle.cli import main
 from imle.files import read_array
 
@@ -260,6 +264,8 @@ def test_other_data_errors(latents, tmp_path):
         {"model.safetensors": "x"},
         {"metrics.jsonl": "1\n"},
         {"metrics.jsonl": "what is this\n"},
+        {"metrics.jsonl": '{"mine": 1}'},
+        {"metrics.jsonl": "epoch,loss"},
     ],
 )
 def test_what_others_made_is_not_touched(theirs, latents, tmp_path):
@@ -277,10 +283,44 @@ def test_a_fit_that_cannot_begin_leaves_things_as_they_were(latents, tmp_path):
     np.save(tmp_path / "nan.npy", np.full((30, 3), np.nan))
     run("fit", tmp_path / "nan.npy", "--out", tmp_path / "new", *SMALL, code=3)
     assert not (tmp_path / "new").exists()
+    (tmp_path / "mine").mkdir()
+    run("fit", tmp_path / "nan.npy", "--out", tmp_path / "mine", *SMALL, code=3)
+    assert (tmp_path / "mine").is_dir()
     run("fit", latents, "--out", tmp_path / "out", *SMALL)
     before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
     run("fit", tmp_path / "nan.npy", "--out", tmp_path / "out", *SMALL, "--fresh", code=3)
     assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("after", range(5))
+def test_a_folder_that_is_half_cleared_is_still_ours(after, latents, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run("fit", latents, "--out", out, *SMALL)
+    (out / "checkpoints" / ".DS_Store").write_text("")
+    removed = []
+
+    def dying(remove):
+        def once(*arguments, **options):
+            if len(removed) == after:
+                raise KeyboardInterrupt
+            removed.append(arguments)
+            return remove(*arguments, **options)
+
+        return once
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr("pathlib.Path.unlink", dying(pathlib.Path.unlink))
+        patch.setattr("imle.folder.shutil.rmtree", dying(shutil.rmtree))
+        folder.clear(out)
+    assert len(removed) == min(after, 4)  # three files, one checkpoint
+    assert folder.foreign(out) == ""
+    run("fit", latents, "--out", out, *SMALL, "--fresh")
+
+
+def test_a_line_that_a_crash_cut_short_is_ours(latents, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "metrics.jsonl").write_text('{"epoch": 1, "batch_si')
+    run("fit", latents, "--out", tmp_path / "out", *SMALL)
 
 
 def test_a_sampler_that_is_not_there(latents, tmp_path):

@@ -326,6 +326,18 @@ class Half:
         return every if epoch < 0 else every[(every + epoch + self.offset) % 2 == 0]
 
 
+class Lazy:
+    """A rule that forgets the first epoch."""
+
+    def due(self, assignment, current):
+        return torch.arange(3)
+
+
+def test_a_rule_that_leaves_examples_without_a_sample_is_refused(ring):
+    with pytest.raises(ValueError, match="all examples due in the first epoch, received 3"):
+        dataclasses.replace(SMALL, refresh=Lazy()).fit(ring)
+
+
 def test_rules_and_searches_of_ones_own(ring, tmp_path):
     asked = []
 

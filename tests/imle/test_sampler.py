@@ -1,8 +1,11 @@
 import json
 import pathlib
+from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import pytest
 import torch
+from huggingface_hub import HfApi
 
 import imle
 from imle.errors import DataError
@@ -100,23 +103,18 @@ def test_a_sampler_comes_from_the_hub(sampler, tmp_path):
 def test_a_sampler_goes_to_the_hub(sampler, tmp_path, monkeypatch):
     calls = []
 
-    class Hub:
-        def __init__(self, token):
-            calls.append(("token", token))
+    def upload(*, folder_path, **options):
+        calls.append((sorted(p.name for p in pathlib.Path(folder_path).iterdir()), options))
+        return "https://hub/commit"
 
-        def create_repo(self, repo_id, private, exist_ok):
-            return type("Url", (), {"repo_id": f"somebody/{repo_id}"})
-
-        def upload_folder(self, repo_id, folder_path, **options):
-            files = sorted(p.name for p in pathlib.Path(folder_path).iterdir())
-            calls.append((repo_id, files, options))
-            return "https://hub/commit"
-
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    hub = create_autospec(HfApi, instance=True)  # refuses what the real one would not take
+    hub.create_repo.side_effect = lambda repo_id, **_: SimpleNamespace(repo_id=f"somebody/{repo_id}")
+    hub.upload_folder.side_effect = upload
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda token: calls.append(token) or hub)
     made = sampler.save_pretrained(tmp_path / "ring", push_to_hub=True, token="t", commit_message="m", branch="b")
     assert made == "https://hub/commit"
-    options = {"commit_message": "m", "revision": "b", "create_pr": False}
-    assert calls == [("token", "t"), ("somebody/ring", ["config.json", "model.safetensors"], options)]
+    options = {"repo_id": "somebody/ring", "commit_message": "m", "revision": "b", "create_pr": False}
+    assert calls == ["t", (["config.json", "model.safetensors"], options)]
     assert sampler.save_pretrained(tmp_path / "ring") is None
 
 

@@ -89,7 +89,9 @@ def scatter(results: dict[str, Any], levers: dict[str, str]) -> Any:
                 one.set_major_formatter(ScalarFormatter())
             for name, seeds in shown.items():
                 if name != "base" and levers[name] not in ORIGINS and (axis is near or name not in close):
-                    value = re.findall(r"[0-9.]+(?: %)?", name) or ["half"]
+                    value = re.findall(r"\d[\d.,]*\d(?: %)?|\d", name) or [
+                        {"samples and latents": "half"}.get(name, name)
+                    ]
                     axis.annotate(value[-1], seeds[0], (6, 4), textcoords="offset points", fontsize=8)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8.5)
     return figure

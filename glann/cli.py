@@ -86,7 +86,6 @@ def fit(images: Path, out: Path | None, dry_run: bool, labels: bool, labels_file
     JPEG, PNG, WebP, BMP, GIF (first frame) and TIFF files are found in all folders below.
     """
     from glann import pipeline
-    from glann.runs import Run
 
     if labels and labels_file is not None:
         raise click.UsageError("give --labels (subfolders are the classes) or --labels-file, not both")
@@ -104,10 +103,7 @@ def fit(images: Path, out: Path | None, dry_run: bool, labels: bool, labels_file
         found = len(scan(images).files)
         if found < MIN_IMAGES:
             raise DataError(f"expected at least {MIN_IMAGES} images in {images}, received {found}")
-        begun = Run(out).record
-        if request.fresh and begun is None:
-            raise DataError(f"--fresh starts a run over; {out} holds none")
-        record, lines = pipeline.plan(request, None if request.fresh else begun)[1:]
+        record, lines = pipeline.plan(request, pipeline.begun_before(request))[1:]
         for line in (f"{found:,} files look like images; none was opened", *lines):
             say(line)
         click.echo(tomli_w.dumps(record), nl=False)

@@ -98,9 +98,7 @@ def fit(
     adam = torch.optim.Adam(generator.parameters(), lr=settings.lr, betas=betas, fused=True)
     labels = images.class_rows()
     labels = None if labels is None else labels.to(device)
-    size, epochs = batch_size(settings, count), epochs_for(settings, count)
-    # Equal parts: no image is dropped, none is alone where a batch may have two, else none is larger than asked.
-    batches = min(math.ceil(count / size), max(1, count // min(size, 2)))
+    size, epochs, batches = batch_size(settings, count), epochs_for(settings, count), batches_for(settings, count)
 
     # Where to begin: from the images, or from the last checkpoint.
     facts: dict[str, Any] = {"epoch": 0, "batch": 0, "loss_sum": 0.0, "seconds": 0.0}
@@ -226,6 +224,12 @@ def epochs_for(settings: "GLOSettings", count: int) -> int:
 def batch_size(settings: "GLOSettings", count: int) -> int:
     """Images in one step: as asked, else 64, and fewer of fewer than 2,048, so that few images are not few steps."""
     return settings.batch_size or min(_LARGEST_BATCH, max(_SMALLEST_BATCH, count // _LEAST_STEPS))
+
+
+def batches_for(settings: "GLOSettings", count: int) -> int:
+    """Equal parts of ``count`` images: none is larger than a batch, but that none is alone where a batch has two."""
+    size = batch_size(settings, count)
+    return min(math.ceil(count / size), max(1, count // min(size, 2)))
 
 
 def _require_finite(total: Tensor, epoch: int) -> None:

@@ -42,6 +42,27 @@ class Request:
     command: str = ""
 
 
+def begun_before(request: Request) -> dict[str, Any] | None:
+    """The ``run.toml`` of the run that a request goes on with; None where it begins one, or starts one over.
+
+    Args:
+        request: what is asked.
+
+    Returns:
+        What `plan` needs to know.
+
+    Raises:
+        DataError: if there is no run to start over.
+        ResumeError: if the file cannot be read.
+    """
+    run = Run(request.out)
+    if not request.fresh:
+        return run.record
+    if not (run.folder / RECORD).is_file():
+        raise DataError(f"--fresh starts a run over; {run.folder} holds no {RECORD}")
+    return None
+
+
 def plan(request: Request, record: Mapping[str, Any] | None) -> tuple[Pipeline, dict[str, Any], list[str]]:
     """Everything that a run will do, checked and decided, before anything is written.
 
@@ -138,15 +159,13 @@ def fit(request: Request, say: Callable[[str], None]) -> None:
 
     run = Run(request.out)
     with run.locked():
-        if request.fresh and not (run.folder / RECORD).is_file():
-            raise DataError(f"--fresh starts a run over; {run.folder} holds no {RECORD}")
-        record = None if request.fresh else run.record
+        record = begun_before(request)
         pipeline, new, lines = plan(request, record)
         torch.set_num_threads(new["threads"])
         keep_freed_buffers()
         first = {"decode_seconds": 0.0, "versions": versions()}
         begun = {**new, **first, **{key: record[key] for key in first if record and key in record}}
-        same = record is not None and record["stages"] == new["stages"]
+        same = record and record["stages"] == new["stages"]
         begun["command"] = record["command"] if record and same else _readable(request.command)
 
         # Decode once. What is there is touched only after the images and the settings were found to be usable, and a
@@ -206,18 +225,14 @@ def fit(request: Request, say: Callable[[str], None]) -> None:
         _finish(run, images, produced, say)
 
 
-def _missing(produced: Any) -> str:
-    """What a model needs and no stage has made."""
-    return " and ".join(what for what in ("generator", "sampler") if getattr(produced, what) is None)
-
-
 def _finish(run: Run, images: Any, produced: Any, say: Callable[[str], None]) -> None:
     from glann import gallery, pictures, report
     from glann.model import GLANN
     from imle.data import evenly
 
-    if missing := _missing(produced):
-        say(f"the pipeline makes no {missing}, so there is no model; its stages' results are in {run.folder}")
+    if missing := [what for what in ("generator", "sampler") if getattr(produced, what) is None]:
+        what = " and ".join(missing)
+        say(f"the pipeline makes no {what}, so there is no model; its stages' results are in {run.folder}")
         return
     model = GLANN(produced.generator, produced.sampler, produced.generator_config)
     parts = ["samples.png", "report.html", *(["reconstructions.png"] if produced.latents is not None else [])]

@@ -116,9 +116,10 @@ class GLOStage:
                     **settings.generator_options,
                 )
         except (TypeError, ValueError, RuntimeError) as error:
-            taken = inspect.signature(generators.GENERATORS.get(settings.generator, object)).parameters
-            known = [name for name in taken if name not in ("latent_dim", "size", "channels", "classes")]
-            hint = f" (it takes {', '.join(known) or 'none'})" if settings.generator in generators.GENERATORS else ""
+            hint = ""
+            if network := generators.GENERATORS.get(settings.generator):
+                known = set(inspect.signature(network).parameters) - {"latent_dim", "size", "channels", "classes"}
+                hint = f" (it takes {', '.join(sorted(known)) or 'none'})"
             received = settings.generator_options
             raise SettingsError(f"glo.generator_options: {error}{hint}, received {received}") from error
 

@@ -101,7 +101,7 @@ def fit(
             raise click.UsageError(f"--out: expected a new folder or one of `imle fit`, received {out} with {strange}")
         click.echo(json.dumps({"examples": list(x.shape), **settings.to_dict()}), err=not dry_run)
         if dry_run:
-            kept = None if fresh or not out.exists() else Checkpoints(out / folder.CHECKPOINTS)
+            kept = None if fresh else Checkpoints(out / folder.CHECKPOINTS)
             start(settings, x, condition=labels, weights=factors, checkpoints=kept, device=device)
             return
         try:

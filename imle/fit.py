@@ -1,6 +1,5 @@
 """The IMLE loop."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -47,7 +46,7 @@ def fit(
         begun.examples, begun.conditions, begun.sampler, begun.points, begun.state,
     )  # fmt: skip
     everyone = torch.arange(examples.n, device=examples.device)
-    steps = math.ceil(examples.n / settings.batch_for(examples.n))  # minibatches an epoch
+    steps = settings.steps_for(examples.n)  # minibatches an epoch
     clock = Stopwatch(examples.device)
     matcher = Matcher(
         settings, Generator(sampler, points.map, examples.device, settings.seed, clock), points, conditions

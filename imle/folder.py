@@ -3,7 +3,6 @@
 import contextlib
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,10 +33,11 @@ def foreign(out: Path) -> str:
 
 def clear(out: Path) -> None:
     """Remove what a fit has written into its folder, nothing else; last what says that the folder is ours."""
+    from imle.checkpoint import Checkpoints
+
     for name in OURS:
         (out / name).unlink(missing_ok=True)
-    for path in (out / CHECKPOINTS).glob("step-*"):
-        shutil.rmtree(path)
+    Checkpoints(out / CHECKPOINTS).clear()
 
 
 @contextlib.contextmanager

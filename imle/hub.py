@@ -12,6 +12,7 @@ from torch import nn
 from imle.atomic import write_atomically
 from imle.checkpoint import storable
 from imle.errors import DataError
+from imle.folder import CHECKPOINTS
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -137,7 +138,7 @@ def _fetch(source: str | Path, name: str, download: dict[str, Any]) -> Path:
     folder = Path(source)
     if folder.is_dir():
         if not (folder / name).is_file():
-            hint = "; the fit has not finished, the same command goes on" if (folder / "checkpoints").is_dir() else ""
+            hint = "; the fit has not finished, the same command goes on" if (folder / CHECKPOINTS).is_dir() else ""
             raise DataError(f"expected {name} in {folder}, found none{hint}")
         return folder / name
     if folder.exists():

@@ -1,5 +1,6 @@
 """The settings of an IMLE fit, checked where they are made."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -180,6 +181,10 @@ class IMLE:
     def batch_for(self, n: int) -> int:
         """How many of ``n`` examples a gradient step takes."""
         return self.batch_size or min(LARGEST_BATCH, max(SMALLEST_BATCH, n // LEAST_STEPS))
+
+    def steps_for(self, n: int) -> int:
+        """How many gradient steps an epoch of ``n`` examples has."""
+        return math.ceil(n / self.batch_for(n))
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON-able values; functions and rules that are no dataclass appear by their names."""

@@ -95,7 +95,7 @@ def make_sampler(
         return LatentSampler(facts, model)
     if len(examples.shape) != 1:
         raise DataError(f"examples: expected (N, d), or a model= of their own, received (N, {examples.shape})")
-    steps = math.ceil(examples.n / settings.batch_for(examples.n))
+    steps = settings.steps_for(examples.n)
     pulled = examples.n if settings.direction == 1 else min(examples.n, pool_size(settings, examples.n, examples.n))
     if settings.network == "reference" and pulled // steps < 2:
         raise DataError(

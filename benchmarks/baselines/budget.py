@@ -107,7 +107,7 @@ def fit_glo(images: ImageSet, settings: GLOSettings, seconds: float, seed: int) 
     few = ImageSet(images.pixels[:PROBE_IMAGES], images.paths[:PROBE_IMAGES], None, "", 0)
     before, step = probe(lambda watcher: train(few, 10, watcher))
     fill = before * len(images) / len(few)  # the latents' start, and the targets' features
-    epochs = max(1, math.floor((clock.left() - fill) / (step * max(1, len(images) // size))))
+    epochs = max(1, math.floor((clock.left() - fill) / (step * glo.batches_for(settings, len(images)))))
     halving = max(1, round(settings.decay_epochs * epochs / whole))  # as often as in the whole training
     settings = settings.model_copy(update={"epochs": epochs, "decay_epochs": halving})
     return train(images, epochs), settings
@@ -118,5 +118,5 @@ def imle_epochs(settings: imle.IMLE, x: Tensor, seconds: float, **arguments: Any
     clock = Clock(seconds)
     match, step = probe(lambda watcher: replace(settings, epochs=100).fit(x, watcher=watcher, **arguments))
     assert isinstance(settings.refresh, imle.Every)
-    epoch = match / settings.refresh.epochs + step * math.ceil(len(x) / settings.batch_for(len(x)))
+    epoch = match / settings.refresh.epochs + step * settings.steps_for(len(x))
     return replace(settings, epochs=max(1, math.floor(clock.left() / epoch)))

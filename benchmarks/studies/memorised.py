@@ -70,14 +70,11 @@ def main() -> None:
         judge = features.build("efficientnet-lite0", (training.shape[2], training.shape[3]))
         spaces[judge.name] = lambda batch: judge(to_bytes(batch))
     held = {name: TrainingImages(training.split(PORTION), points) for name, points in spaces.items()}
-    rows = (
-        [
-            name,
-            *(f"{one.share(one(batch)):.3f}" for one in held.values()),
-            f"{held['thumbnails'](batch).contrast.mean():.2f}",
-        ]
-        for name, batch in others.items()
-    )
+    rows = []
+    for name, batch in others.items():
+        found = {space: one(batch) for space, one in held.items()}
+        shares = [f"{held[space].share(near):.3f}" for space, near in found.items()]
+        rows.append([name, *shares, f"{found['thumbnails'].contrast.mean():.2f}"])
     common.table(["", *spaces, "contrast"], rows)
 
 

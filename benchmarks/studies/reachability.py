@@ -39,7 +39,7 @@ from glann.stages import estimator
 from imle.metrics import frechet_distance
 
 EPOCHS, PER_CLASS, IMLE_EPOCHS = 12, 500, 70  # of the base
-STEPS = EPOCHS * (10 * PER_CLASS // 64)  # of the base, in batches of 64
+STEPS = EPOCHS * glo.batches_for(GLOSettings(), 10 * PER_CLASS)  # of the base
 JUDGED, SHOWN = 2500, 32  # images
 DATA = DOCS / "data" / "reachability.json"
 generators.GENERATORS["noisy"] = Noisy

@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from baselines.budget import BF16
 
 import imle
+from glann import glo
 from glann.generators import ResidualGenerator
 from glann.images import ImageSet
 from glann.latents import RowAdam, decayed, on_sphere
@@ -62,7 +63,7 @@ def go_on(
     learnt = RowAdam(latents.clone(), betas)
     if phase.moved:
         learnt.rows = on_sphere(latents.lerp(reached(latents, sampler, POOL)[0], phase.moved))
-    batches = len(images) // 64
+    batches = glo.batches_for(stage, len(images))
     generator.train()
     torch.manual_seed(seed)
     for epoch in range(phase.epochs):

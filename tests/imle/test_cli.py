@@ -310,7 +310,7 @@ def test_a_folder_that_is_half_cleared_is_still_ours(after, latents, tmp_path, m
 
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         patch.setattr("pathlib.Path.unlink", dying(pathlib.Path.unlink))
-        patch.setattr("imle.folder.shutil.rmtree", dying(shutil.rmtree))
+        patch.setattr("imle.checkpoint.shutil.rmtree", dying(shutil.rmtree))
         folder.clear(out)
     assert len(removed) == min(after, 4)  # three files, one checkpoint
     assert folder.foreign(out) == ""

@@ -40,7 +40,7 @@ class Run:
         """
         try:
             record = tomllib.loads((self.folder / RECORD).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ResumeError(f"{self.folder / RECORD} cannot be read: {error}") from error

@@ -42,12 +42,13 @@ def exit_codes() -> Iterator[None]:
     except OSError as error:
         if error.errno is None or isinstance(error, BrokenPipeError):  # a library's own, or nobody reads any more
             raise
+        what = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
         if isinstance(error, FileNotFoundError | NotADirectoryError | FileExistsError | IsADirectoryError) or (
             error.errno == errno.ENAMETOOLONG
         ):
-            print(f"Error: {error}", file=sys.stderr)
+            print(f"Error: {what}", file=sys.stderr)
             sys.exit(DataError.exit_code)
-        print(f"Error: cannot read or write: {error}", file=sys.stderr)
+        print(f"Error: cannot read or write: {what}", file=sys.stderr)
         sys.exit(EXIT_DISK)
 
 

@@ -64,6 +64,7 @@ def test_samples_as_arrays_and_pictures(finished, tmp_path):
         (["fit", "nonesuch", "--out", "OUT"], 3, "nonesuch"),
         (["fit", "EMPTY", "--out", "OUT"], 3, "EMPTY"),
         (["fit", "RUN/run.toml", "--out", "OUT"], 3, "folder"),
+        (["fit", "PHOTOS", "--out", "RUN/run.toml/x"], 3, "run.toml/x: Not a directory"),
         (["fit", "PHOTOS", "--out", "OUT", "--size", "30"], 2, "30x30"),
         (["fit", "PHOTOS", "--out", "OUT", "--size", "8"], 2, "16"),
         (["fit", "PHOTOS", "--out", "OUT", "--size", "big"], 2, "big"),

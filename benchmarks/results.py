@@ -1,9 +1,9 @@
 """The rows of docs/results.md: one model, one data set, one seed, one budget of processor seconds.
 
     python benchmarks/results.py classifier MNIST digits.safetensors      # the judge of digits; once
-    python benchmarks/results.py row mnist   gan --images MNIST --judge digits.safetensors --budget 300 --seed 0
-    python benchmarks/results.py row cifar10 gan --images CIFAR --judge WEIGHTS_H5 --budget 300 --seed 0
-    python benchmarks/results.py row stacked gan --images MNIST --judge digits.safetensors --budget 600 --seed 0
+    python benchmarks/results.py row mnist   gan --images MNIST --judge digits.safetensors --budget 600 --seed 0
+    python benchmarks/results.py row cifar10 gan --images CIFAR --judge WEIGHTS_H5 --budget 600 --seed 0
+    python benchmarks/results.py row stacked gan --images MNIST --judge digits.safetensors --budget 300 --seed 0
     python benchmarks/results.py table                                    # from all rows, into docs/results.md
 
 MNIST and CIFAR are folders with one subfolder a class. The first 1,000 files of each class are trained on, the last 500
@@ -32,6 +32,7 @@ from torch import Tensor
 
 from glann import pictures
 from glann.images import ImageSet
+from glann.memorisation import TrainingImages
 from glann.memory import keep_freed_buffers
 from imle.metrics import balls, frechet_distance, modes
 
@@ -43,15 +44,16 @@ from judge import Judge
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results"
 TRAINED_PER_CLASS, HELD_OUT_PER_CLASS = 1000, 500
 STACKED, STACKED_SAMPLES = 10_000, 25_600  # images trained on; samples as in Metz et al. 2017
-SPEED_IMAGES, GRID = 1000, 64
+SPEED_IMAGES, GRID, PORTION = 1000, 64, 1000
+NO_TRAINING = ("new", "real")
 JUDGE_EPOCHS = 10  # of the digit classifier
 
 Train = Callable[[ImageSet, float, int], Trained]
 MARKS = ("<!-- written by benchmarks/results.py table -->", "<!-- until here -->")
 DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "stacked": "Stacked MNIST"}
 TITLES = {
-    "real": "training images (floor)", "glann": "GLANN", "reference": "reference pipeline", "glo": "GLO + Gaussian",
-    "imle": "IMLE, pixels", "vae": "VAE", "gan": "GAN",
+    "new": "other real images", "real": "training images (perfect memory)", "glann": "GLANN",
+    "reference": "reference pipeline", "glo": "GLO + Gaussian", "imle": "IMLE, pixels", "vae": "VAE", "gan": "GAN",
 }  # fmt: skip
 
 
@@ -59,18 +61,18 @@ def trainer(model: str, data: str) -> Train:
     """The function that trains a model of the table."""
     reference = "reference-cifar10" if data == "cifar10" else "reference-mnist"
     return {
-        "real": no_model,
+        "new": real_images, "real": real_images,
         "glann": partial(two_stages.train, pipeline="glann"),
         "reference": partial(two_stages.train, pipeline=reference),
         "glo": glo_gaussian.train, "imle": imle_pixels.train, "vae": vae.train, "gan": gan.train,
     }[model]  # fmt: skip
 
 
-def no_model(images: ImageSet, budget: float, seed: int) -> Trained:
-    """Training images in place of samples: what a perfect memory would score."""
+def real_images(images: ImageSet, budget: float, seed: int) -> Trained:
+    """Real images in place of samples, each at most once."""
 
     def draw(n: int, s: int) -> Tensor:
-        return images.batch(np.random.default_rng(s).integers(0, len(images), n))
+        return images.batch(np.random.default_rng(s).permutation(len(images))[:n])
 
     return Trained(draw, 0, 0.0)
 
@@ -89,23 +91,30 @@ def row(options: argparse.Namespace) -> None:
     held_out, _ = read(options.images, -HELD_OUT_PER_CLASS, None)
     if options.data == "stacked":
         pixels, held_out = stacked(pixels, STACKED, seed=0), stacked(held_out, STACKED_SAMPLES, seed=1)
-    images = ImageSet(pixels.numpy(), [str(i) for i in range(len(pixels))], None, "", 0)
+    images, source = as_set(pixels), as_set(pixels)
+    if options.model == "new":
+        others = read(options.images, -2 * HELD_OUT_PER_CLASS, -HELD_OUT_PER_CLASS)[0]
+        source = as_set(held_out if options.data == "stacked" else others)
     if not options.judge.is_file():
         raise SystemExit(f"expected the judge's weights, found no file {options.judge}")
     network: Any = Judge(options.judge) if options.data == "cifar10" else digit_classifier.load(options.judge)
     torch.manual_seed(options.seed)
-    trained = trainer(options.model, options.data)(images, options.budget, options.seed)
+    trained = trainer(options.model, options.data)(source, options.budget, options.seed)
 
     trained.draw(100, 1)
     started = time.process_time()
     trained.draw(SPEED_IMAGES, 1)
     speed = SPEED_IMAGES / (time.process_time() - started)
     if options.data == "stacked":
-        drawn = trained.draw(STACKED_SAMPLES, 0) if options.model != "real" else held_out.float() / 255
+        drawn = trained.draw(STACKED_SAMPLES, 0)
         judged = judge_modes(drawn, network)
     else:
         drawn = trained.draw(len(held_out), 0)
-        judged = judge_features(drawn, held_out.float() / 255, network.features)
+        memory = TrainingImages(images.batch(part) for part in torch.arange(len(images)).split(PORTION))
+        judged = {
+            **judge_features(drawn, held_out.float() / 255, network.features),
+            "memorised": memory.share(memory(drawn)),
+        }
 
     name = f"{options.data}-{options.model}-{options.budget:g}s-seed{options.seed}"
     facts = {
@@ -114,11 +123,14 @@ def row(options: argparse.Namespace) -> None:
         "images": len(images), "torch": torch.__version__, "facts": trained.facts,
     }  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
-    pictures.save(
-        pictures.grid(drawn[:GRID] if options.model != "real" else drawn[-GRID:]), options.out / f"{name}.png"
-    )
+    pictures.save(pictures.grid(drawn[:GRID]), options.out / f"{name}.png")
     (options.out / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
     print(json.dumps(facts))
+
+
+def as_set(pixels: Tensor) -> ImageSet:
+    """(N, C, H, W) uint8 as what stage 1 is trained on."""
+    return ImageSet(pixels.numpy(), [str(i) for i in range(len(pixels))], None, "", 0)
 
 
 def judge_features(drawn: Tensor, real: Tensor, look: Callable[[Tensor], Tensor]) -> dict[str, float]:
@@ -140,8 +152,8 @@ def table(options: argparse.Namespace) -> None:
     """Write one table and one sheet of samples a data set and budget into the page, between its two marks."""
     rows = [json.loads(path.read_text()) for path in sorted(options.out.glob("*.json"))]
     lines = []
-    for data, budget in sorted({(r["data"], r["budget"]) for r in rows if r["model"] != "real"}):
-        chosen = [r for r in rows if r["data"] == data and (r["budget"] == budget or r["model"] == "real")]
+    for data, budget in sorted({(r["data"], r["budget"]) for r in rows if r["model"] not in NO_TRAINING}):
+        chosen = [r for r in rows if r["data"] == data and (r["budget"] == budget or r["model"] in NO_TRAINING)]
         lines += ["", f"## {DATA[data]}, {budget:g} processor seconds", "", *figures(chosen, data)]
         shown = [r for r in chosen if r["seed"] == 0]
         for start in range(0, len(shown), 3):
@@ -161,14 +173,16 @@ def figures(rows: list[dict[str, Any]], data: str) -> list[str]:
     """The lines of one table; mean ± standard deviation where there are several seeds."""
     measures = (
         {"modes": "{:.0f}", "reverse_kl": "{:.3f}"} if data == "stacked"
-        else {"frechet": "{:.1f}", "precision": "{:.3f}", "recall": "{:.3f}", "coverage": "{:.3f}"}
+        else {
+            "frechet": "{:.1f}", "precision": "{:.3f}", "recall": "{:.3f}", "coverage": "{:.3f}", "memorised": "{:.3f}",
+        }
     )  # fmt: skip
     columns = {**measures, "seconds": "{:.0f}", "parameters": "{:,.0f}", "images_per_second": "{:,.0f}"}
     lines = ["| model | seeds | " + " | ".join(name.replace("_", " ") for name in columns) + " |"]
     lines.append("|---" * (len(columns) + 2) + "|")
     for model, title in TITLES.items():
         own = [r for r in rows if r["model"] == model]
-        wanted = measures if model == "real" else columns
+        wanted = measures if model in NO_TRAINING else columns
         cells = [cell([r[k] for r in own], f) if k in wanted else "" for k, f in columns.items()] if own else []
         lines += [f"| {title} | {len(own)} | " + " | ".join(cells) + " |"] if own else []
     return lines

@@ -19,7 +19,7 @@ from glann.settings import GLOSettings
 
 BF16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))  # networks run in bfloat16 where `glann fit` would, too
 LATENT_DIM = 64  # of every generator
-PROBE_STEPS, PROBE_IMAGES = 12, 512
+PROBE_STEPS, PROBE_EXAMPLES = 12, 512
 
 
 class Clock:
@@ -85,12 +85,12 @@ class _Probe(list[float]):
 
 
 def probe(fit: Callable[[Any], object]) -> tuple[float, float]:
-    """Processor seconds before the second step, and of a step (median), of a training that takes a watcher."""
+    """Processor seconds before the first step, and of a step (median), of a training that takes a watcher."""
     started, stamps = time.process_time(), _Probe()
     with contextlib.suppress(_EnoughError):
         fit(stamps)
-    steps = [b - a for a, b in itertools.pairwise(stamps)]
-    return stamps[0] - started, statistics.median(steps)
+    step = statistics.median(b - a for a, b in itertools.pairwise(stamps))
+    return max(stamps[0] - started - step, 0.0), step
 
 
 def fit_glo(images: ImageSet, settings: GLOSettings, seconds: float, seed: int) -> tuple[glo.GLOResult, GLOSettings]:
@@ -104,7 +104,8 @@ def fit_glo(images: ImageSet, settings: GLOSettings, seconds: float, seed: int) 
         chosen = settings.model_copy(update={"epochs": epochs})
         return glo.fit(some, chosen, lambda: made, seed=seed, bf16=BF16, watcher=watcher)
 
-    few = ImageSet(images.pixels[:PROBE_IMAGES], images.paths[:PROBE_IMAGES], None, "", 0)
+    few = ImageSet(images.pixels[:PROBE_EXAMPLES], images.paths[:PROBE_EXAMPLES], None, "", 0)
+    probe(lambda watcher: train(few, 10, watcher))  # what is done for the first time takes longer
     before, step = probe(lambda watcher: train(few, 10, watcher))
     fill = before * len(images) / len(few)  # the latents' start, and the targets' features
     epochs = max(1, math.floor((clock.left() - fill) / (step * glo.batches_for(settings, len(images)))))
@@ -115,8 +116,9 @@ def fit_glo(images: ImageSet, settings: GLOSettings, seconds: float, seed: int) 
 
 def imle_epochs(settings: imle.IMLE, x: Tensor, seconds: float, **arguments: Any) -> imle.IMLE:
     """The settings with as many epochs as fit into the seconds, by the first steps of the same fit."""
-    clock = Clock(seconds)
-    match, step = probe(lambda watcher: replace(settings, epochs=100).fit(x, watcher=watcher, **arguments))
+    clock, many = Clock(seconds), replace(settings, epochs=100)
+    probe(lambda watcher: many.fit(x[:PROBE_EXAMPLES], watcher=watcher, **arguments))  # the first time takes longer
+    match, step = probe(lambda watcher: many.fit(x, watcher=watcher, **arguments))
     assert isinstance(settings.refresh, imle.Every)
     epoch = match / settings.refresh.epochs + step * settings.steps_for(len(x))
     return replace(settings, epochs=max(1, math.floor(clock.left() / epoch)))

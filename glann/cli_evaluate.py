@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from glann.features import AUTO, NETWORKS
 from glann.options import device_option, model_argument, truncation_option
 from glann.outputs import check_file
 from glann.runs import EVALUATION
+from imle.errors import DataError
 
 if TYPE_CHECKING:
-    from glann.evaluate import Evaluation
+    from glann.evaluation import Evaluation
 
-_NETWORKS = ("auto", "efficientnet-lite0", "inception", "small-vgg")
 _FRECHET = ("Fréchet distance", "frechet_distance", "{:.2f}", "lower; far above 0 with few images")
 _KERNEL = ("kernel distance × 1000", "kernel_distance", "{:.3f}", "lower; 0 for equal sets, may be negative")
 _ROWS = (
@@ -22,7 +23,7 @@ _ROWS = (
     ("density", "density", "{:.3f}", "as precision, counted; about 1 for equal sets"),
     ("coverage", "coverage", "{:.3f}", "as recall, less swayed by stray samples"),
     ("diversity", "diversity", "{:.3f}", "spread of the samples; 1 as wide as real"),
-    ("memorised share", "memorised_share", "{:.3f}", "samples that come as close to a training image as a copy"),
+    ("memorised share", "memorised_share", "{:.3f}", "samples nearer to a training image than 99 % of real ones"),
 )
 
 
@@ -30,9 +31,9 @@ _ROWS = (
 @model_argument
 @click.argument("images", type=click.Path(path_type=Path))
 @click.option("-n", "count", type=click.IntRange(1), metavar="N",
-              help="Samples, and real images in each half.  [default: half of IMAGES, at most 2500]")  # fmt: skip
+              help="Samples, and real images in each half.  [default: half of IMAGES, at most 2560]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of samples and halves.")
-@click.option("--features", type=click.Choice(_NETWORKS), default="auto", show_default=True,
+@click.option("--features", type=click.Choice((AUTO, *NETWORKS)), default=AUTO, show_default=True,
               help="Which network judges; inception is that of FID, see `glann weights fetch inception`.")  # fmt: skip
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights of inception.")
 @truncation_option
@@ -56,12 +57,14 @@ def evaluate(
 
     if labels and labels_file is not None:
         raise click.UsageError("give --labels (subfolders are the classes) or --labels-file, not both")
-    if picture is not None:
-        check_file(picture, (".png",), "--picture")
     keep_freed_buffers()
     loaded = GLANN.from_pretrained(model, device)
     if picture is None and loaded.run is not None:
         picture = loaded.run / EVALUATION
+        if picture.exists() and not pictures.is_ours(picture):
+            raise DataError(f"{picture} is not of glann; name another --picture")
+    if picture is not None:
+        check_file(picture, (".png",), "--picture")
 
     def say(line: str) -> None:
         click.echo(line, err=True)
@@ -70,21 +73,24 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
     else:
-        click.echo("\n".join(table(found, picture)))
+        click.echo("\n".join(table(found)))
     if picture is not None:  # last: where it cannot be written, nothing else is lost
         pictures.save(found.picture, picture)
+        if not as_json:
+            click.echo(f"\npicture    {picture}")
 
 
-def table(found: "Evaluation", picture: Path | None) -> list[str]:
+def table(found: "Evaluation") -> list[str]:
     """Lines for a person.
 
     Args:
         found: what was measured.
-        picture: where the picture lies, if anywhere.
 
     Returns:
         The sizes and the network first, then a line a score.
     """
+    from glann.evaluation import BY_DEFINITION
+
     facts, judge = found.to_json(), found.features
     floor, memorised = facts["real_floor"], found.memorised
     trained = "" if found.n_trained_on is None else f", {found.n_trained_on:,} of them trained on"
@@ -98,7 +104,9 @@ def table(found: "Evaluation", picture: Path | None) -> list[str]:
     first = (_KERNEL, _FRECHET) if found.few else (_FRECHET, _KERNEL)
     for title, key, form, meaning in (*first, *_ROWS):
         scale = 1000 if key == "kernel_distance" else 1
-        cells = (form.format(scale * values[key]) for values in (facts, floor))
+        cells = [form.format(scale * values[key]) for values in (facts, floor)]
+        if key == "memorised_share" and memorised["floor_of"] == BY_DEFINITION:
+            cells[1] = f"({cells[1]})"
         lines.append(f"{title:<24}" + "".join(f"{cell:>10}" for cell in cells) + f"  {meaning}")
     lines.append(
         f"{'  of reconstructions':<24}{memorised['reconstructions_share']:>10.3f}{'':>10}  copies by design: 1 where "
@@ -112,13 +120,13 @@ def table(found: "Evaluation", picture: Path | None) -> list[str]:
     lines.append(f"{'LPIPS, reconstructions':<24}{shown:>10}{network}")
     if found.classes is not None:
         lines += _class_lines(facts["classes"])
-    return [*lines, "", f"picture    {picture}"] if picture is not None else lines
+    return lines
 
 
 def _class_lines(classes: dict[str, Any]) -> list[str]:
     """A line a class: how often samples of it are seen as it, and how often samples are seen as it at all."""
     accuracy = classes["accuracy"]
-    lines = ["", f"{'class':<24}{'seen as it':>22}{'share of all':>22}", f"{'':<24}{'samples       real':>22}" * 1]
+    lines = ["", f"{'class':<24}{'seen as it':>22}{'share of all':>22}", f"{'':<24}{'samples       real':>22}"]
     lines[-1] += f"{'samples       real':>22}"
     for name, share in classes["histogram"].items():
         own = None if accuracy is None else accuracy[name]

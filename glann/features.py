@@ -114,10 +114,7 @@ def choose(asked: str, loss: str | None) -> tuple[str, list[str]]:
     return name, warnings
 
 
-def build(
-    name: str, size: tuple[int, int], weights: Path | None = None, device: str = "cpu",
-    download: "files.Report | None" = None,
-) -> Features:  # fmt: skip
+def build(name: str, size: tuple[int, int], weights: Path | None = None, device: str = "cpu") -> Features:
     """Load a network that judges.
 
     Args:
@@ -125,7 +122,6 @@ def build(
         size: (height, width) of the images in pixels.
         weights: for ``inception``, a file with torch-fidelity's weights; else they are looked for in the torch cache.
         device: where it will run.
-        download: told about a download of weights that are neither given nor cached; None forbids it.
 
     Returns:
         The network, frozen.
@@ -139,7 +135,7 @@ def build(
     if name not in NETWORKS:
         raise ValueError(f"expected features {', '.join(NETWORKS)}, received {name!r}")
     if name == "inception":
-        return _inception(files.locate(name, weights, download), device)
+        return _inception(files.locate(name, weights), device)
     if weights is not None:
         raise ValueError(f"expected no weights for the features {name}, which bring their own; received {weights}")
     make: Callable[..., nn.Module]

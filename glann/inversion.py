@@ -57,8 +57,8 @@ class Inverter:
     """Finds latents of images. Prepares its candidates once: samples, and training latents where the run has them.
 
     Args:
-        model: a trained model. The distance is that of its run where that can be had without a download, else
-            ``small-vgg+laplacian``; an exported model knows neither run nor training latents.
+        model: a trained model. The distance is the one that it was trained with, where that can be had without a
+            download, else ``small-vgg+laplacian``; an exported model knows no training latents.
     """
 
     def __init__(self, model: "GLANN"):
@@ -148,15 +148,14 @@ def distance_of(model: "GLANN", stages: "Sequence[StageFiles]") -> tuple[str, "P
     """The distance that a model was trained with, or one that needs nothing from outside.
 
     Args:
-        model: for the size of its images.
-        stages: of its run; empty for an exported model.
+        model: for the name of the distance, and the size of its images.
+        stages: of its run, for a file of weights that was given; empty for an exported model.
 
     Returns:
         The name of the distance, and the distance, on the CPU.
     """
-    asked = [stage.settings for stage in reversed(stages) if "loss" in stage.settings]
-    for settings in [*asked[:1], {"loss": losses.OFFLINE}]:
-        name, weights = str(settings["loss"]), settings.get("loss_weights")
+    given = next((s.settings.get("loss_weights") for s in reversed(stages) if "loss" in s.settings), None)
+    for name, weights in ((model.config.get("loss", losses.OFFLINE), given), (losses.OFFLINE, None)):
         try:
             return name, losses.build(name, size=model.size, channels=model.channels, weights=weights)
         except ValueError:  # weights that are no longer there, or a loss of a package that is not installed here
@@ -207,7 +206,9 @@ def training_latents(run: Path, stages: "Sequence[StageFiles]") -> Learnt | None
             try:
                 tensors = safetensors.torch.load_file(path)
                 latents = tensors["latents"]
-            except (OSError, KeyError, SafetensorError) as error:
+                if not torch.isfinite(latents).all():
+                    raise ValueError("expected finite latents")
+            except (OSError, KeyError, ValueError, SafetensorError) as error:
                 raise DataError(f"{path} cannot be loaded: {error}") from error
             if latents.ndim == 2:
                 labels = tensors.get("labels", torch.zeros(len(latents), dtype=torch.long))

@@ -59,7 +59,7 @@ def check_classes(classes: Iterable[str], source: Path) -> None:
     names = set(classes)
     if len(names) < 2:
         received = f"only {show(names.pop())}" if names else "none"
-        raise DataError(f"expected at least two classes in {source}, received {received}; or fit without labels")
+        raise DataError(f"expected at least two classes in {source}, received {received}; or leave the labels out")
 
 
 def read_file(file: Path) -> dict[str, str]:

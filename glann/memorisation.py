@@ -12,6 +12,7 @@ their originals in the features of a network, and next to them in a thumbnail (f
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +38,22 @@ class Nearest:
     def joined(cls, parts: "Sequence[Nearest]") -> "Nearest":
         """Those of several batches, in their order."""
         return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+
+def closest(found: Nearest, names: Sequence[str], count: int) -> list[dict[str, Any]]:
+    """The images that come nearest to a training image, the nearest first.
+
+    Args:
+        found: for N images.
+        names: of the training images.
+        count: how many, at most N.
+
+    Returns:
+        For each its number ``sample``, the name ``training_image`` and its ``closeness`` ρ.
+    """
+    order = found.closeness.sort(stable=True).indices[:count].tolist()
+    rows, closeness = found.rows[:, 0].tolist(), found.closeness.tolist()
+    return [{"sample": k, "training_image": names[rows[k]], "closeness": closeness[k]} for k in order]
 
 
 class TrainingImages:

@@ -15,7 +15,7 @@ from glann.classes import Label, check_labels, draw_labels, padded
 from glann.labels import list_some
 from glann.latents import on_sphere
 from imle.atomic import write_atomically
-from imle.checkpoint import storable
+from imle.checkpoint import read_weights, storable
 from imle.errors import DataError
 from imle.truncation import truncated
 
@@ -34,7 +34,7 @@ class GLANN(nn.Module):
         sampler: maps noise, with classes also labels, to latents (B, d).
         config: how the generator is built: ``generator`` (name), ``generator_options``, ``latent_dim``, ``height``,
             ``width``, ``channels``; with classes also ``classes`` (K names) and ``class_counts`` (training images of
-            each).
+            each); where it is known, ``loss``, the name of the distance that the generator was trained with.
     """
 
     def __init__(self, generator: nn.Module, sampler: "LatentSampler", config: dict[str, Any]):
@@ -227,7 +227,7 @@ none of the latents of the training images.
             with safe_open(path, framework="pt") as file:
                 config = json.loads((file.metadata() or {})["config"])
             model = cls._from_config(config).to(device)
-            model.load_state_dict(safetensors.torch.load_file(path))
+            model.load_state_dict(read_weights(path))
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
             raise DataError(f"{path} cannot be loaded: {error}") from error
         model.run = folder if (folder / "run.toml").is_file() else None

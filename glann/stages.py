@@ -174,6 +174,7 @@ class GLOStage:
             "height": images.height,
             "width": images.width,
             "channels": images.channels,
+            "loss": settings.loss,
         }
         if images.labels:
             counts = Counter(images.labels)

@@ -169,6 +169,20 @@ def storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return flat
 
 
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU.
+
+    Raises:
+        ValueError: if one has numbers that are not finite.
+        OSError: if the file cannot be read, or SafetensorError if it is damaged.
+    """
+    tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"expected finite numbers, {name} has others")
+    return tensors
+
+
 def module_tensors(prefix: str, module: torch.nn.Module) -> dict[str, Tensor]:
     """A module's parameters and buffers under ``prefix.``, ready for a commit."""
     return {f"{prefix}.{k}": v for k, v in module.state_dict().items()}

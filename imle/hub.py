@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from imle.atomic import write_atomically
-from imle.checkpoint import storable
+from imle.checkpoint import read_weights, storable
 from imle.errors import DataError
 from imle.folder import CHECKPOINTS
 
@@ -85,7 +85,7 @@ class Pretrained(nn.Module):
         config_path, weights_path = (_fetch(source, name, download) for name in (CONFIG, WEIGHTS))
         try:
             config = json.loads(config_path.read_text(encoding="utf-8"))
-            tensors = safetensors.torch.load_file(weights_path)
+            tensors = read_weights(weights_path)
         except (OSError, ValueError, SafetensorError) as error:
             raise DataError(f"cannot read a model from {source}: {error}") from error
         if not isinstance(config, dict):

@@ -68,7 +68,8 @@ def test_the_table_has_a_line_for_every_model_with_its_spread(tmp_path, capsys):
     for seed, frechet in enumerate((10.0, 12.0)):
         row = {
             "data": "mnist", "model": "gan", "seed": seed, "budget": 300, "frechet": frechet, "precision": 0.5,
-            "recall": 0.5, "coverage": 0.5, "memorised": 0.01, "seconds": 300.0, "parameters": 1000, "images_per_second": 2000.0,
+            "recall": 0.5, "coverage": 0.5, "memorised": 0.01, "seconds": 300.0, "parameters": 1000,
+            "images_per_second": 2000.0,
         }  # fmt: skip
         (tmp_path / f"{seed}.json").write_text(json.dumps(row))
     results.table(SimpleNamespace(out=tmp_path))

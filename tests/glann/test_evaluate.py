@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
 from glann import GLANN, pictures, reconstruction
+from glann.evaluate import evaluate
 from glann.info import read_run
 from glann.inversion import training_latents
 from tests.glann.conftest import TINY
@@ -54,6 +56,12 @@ def test_scores_of_a_run_on_its_own_images(copied, photos):
     squared = (model.decode(latents).double() - originals / 255).square().mean((1, 2, 3))
     assert facts["psnr_reconstruction"] == pytest.approx(float((-10 * squared.log10()).mean()), abs=1e-4)
 
+    # The samples nearest to a training image, by the manifest's paths.
+    nearest = facts["memorisation"]["nearest"]
+    assert len(nearest) == 16
+    assert all((photos / one["training_image"]).is_file() for one in nearest)
+    assert [one["closeness"] for one in nearest] == sorted(one["closeness"] for one in nearest)
+
     # A picture of 16 columns: two blocks of a sample row and three rows of training images, a white row between.
     assert Image.open(copied / "evaluation.png").size == (16 * 66 - 2, 9 * 66 - 2)
     assert json.loads(glann("evaluate", copied, photos, "--json", *QUICK).stdout) == facts
@@ -87,6 +95,79 @@ def test_unseen_images_are_counted(finished, photos, unseen, tmp_path):
     facts = json.loads(result.stdout)
     assert (facts["n_images"], facts["n_real"]) == (80, 40)
     assert 10 < facts["n_real_trained_on"] < 30
+
+
+def test_a_copy_is_not_on_both_sides(finished, photos, unseen, tmp_path):
+    both = tmp_path / "both"
+    shutil.copytree(unseen, both / "once")
+    shutil.copytree(unseen, both / "again")
+    result = glann("evaluate", finished, both, "--json", *QUICK, "--picture", tmp_path / "p.png")
+    facts = json.loads(result.stdout)
+    assert (facts["n_images"], facts["n_real"]) == (40, 20)
+    assert "40 files have the content of another one" in result.stderr
+
+
+def test_a_model_that_repeats_its_training_images_is_found_out(finished, photos, unseen, monkeypatch):
+    model = GLANN.from_pretrained(finished)
+    copies = torch.stack([torch.from_numpy(_pixels(p)) for p in sorted(photos.rglob("*.png"))]).float() / 255
+    monkeypatch.setattr(GLANN, "sample", lambda self, n, seed=0, *, start=0, truncation=1.0: copies.roll(-start, 0)[:n])
+    found = evaluate(model, unseen, features="small-vgg")
+    assert found.to_json()["memorised_share"] > 0.9
+    assert found.memorised["nearest"][0]["closeness"] < 1e-3
+
+
+def test_the_caveats_of_scores(finished, photos):
+    found = evaluate(GLANN.from_pretrained(finished), photos, features="small-vgg")
+    assert not any("is not known" in line for line in found.caveats())
+
+    def said(words, **changed):
+        return any(words in line for line in replace(found, **changed).caveats())
+
+    usual = {**found.memorised, "contrast": 1.0, "reconstructions_share": 1.0, "n_training": 40}
+    assert not said("contrast", memorised=usual)
+    assert said("have 69% of the contrast", memorised={**usual, "contrast": 0.69})
+    assert not said("copies by design", memorised=usual)
+    assert said("only 49% of the reconstructions", memorised={**usual, "reconstructions_share": 0.49})
+    assert not said("held against", memorised=usual)
+    assert said("held against 40 of 41 training images", memorised=usual, n_training=41)
+    assert said("which distance the model was trained with is not known", loss=None)
+    assert said("few for 224 features")
+    assert not said("few for 224 features", n=448)
+    assert not said("--unseen")
+    assert said("--unseen", n_unseen=32)
+
+
+def test_an_exported_model_is_not_judged_by_the_network_of_its_loss(finished, unseen, tmp_path, monkeypatch):
+    monkeypatch.setattr(reconstruction, "INVERTED", 2)
+    model = GLANN.from_pretrained(finished)
+    assert model.config["loss"] == "laplacian"
+    model.config["loss"] = "2*efficientnet-lite0+l1"
+    model.save_pretrained(tmp_path / "model")
+    found = evaluate(GLANN.from_pretrained(tmp_path / "model"), unseen, n=16)
+    assert found.features.name == "small-vgg"
+    assert any("small-vgg judges instead" in line for line in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n": 16.5}, "expected n from 16"),
+        ({"labels": "no/such.csv"}, r"no/such\.csv"),
+        ({"truncation": float("nan")}, "truncation"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message, finished, photos):
+    with pytest.raises(ValueError, match=message):
+        evaluate(GLANN.from_pretrained(finished), str(photos), features="small-vgg", **arguments)
+
+
+def test_a_picture_that_is_not_ours_stays(copied, photos):
+    (copied / "evaluation.png").write_text("mine")
+    result = glann("evaluate", copied, photos, *QUICK)
+    assert result.exit_code == 3
+    assert "name another --picture" in result.stderr
+    assert (copied / "evaluation.png").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

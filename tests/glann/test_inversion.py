@@ -1,6 +1,7 @@
 """From images back to latents."""
 
 import pytest
+import safetensors.torch
 import torch
 
 from glann import GLANN, inversion, losses
@@ -48,25 +49,29 @@ def test_what_the_model_draws_is_found_again(model, inverter, seeded):
     assert (end < 0.1 * start).all()
 
 
-def test_a_run_gives_its_training_latents_and_loss_and_an_exported_model_has_neither(finished, inverter):
+def test_a_run_gives_its_training_latents_and_an_exported_model_has_none(finished, inverter):
     exported = Inverter(GLANN.from_pretrained(finished / "model"))
     assert len(inverter.candidates) == len(exported.candidates) + 40
-    assert inverter.loss_name == "laplacian"
-    assert exported.loss_name == losses.OFFLINE
+    assert inverter.loss_name == exported.loss_name == "laplacian"
 
 
-def test_the_loss_of_the_run_is_taken_where_it_can_be_built(copied):
-    record = copied / "run.toml"
-    text = record.read_text()
+def test_the_loss_of_the_model_is_taken_where_it_can_be_built(finished):
+    model = GLANN.from_pretrained(finished / "model")
     for asked, taken in (("l1", "l1"), ("lpips-vgg", losses.OFFLINE), ("of another package", losses.OFFLINE)):
-        record.write_text(text.replace('loss = "laplacian"', f'loss = "{asked}"'))
-        assert Inverter(GLANN.from_pretrained(copied)).loss_name == taken
+        model.config["loss"] = asked
+        assert Inverter(model).loss_name == taken
+    del model.config["loss"]
+    assert Inverter(model).loss_name == losses.OFFLINE
 
 
 def test_damaged_training_latents_are_named(copied):
-    (copied / "glo" / "latents.safetensors").write_bytes(b"hello")
-    with pytest.raises(DataError, match=r"latents\.safetensors"):
-        Inverter(GLANN.from_pretrained(copied))
+    path = copied / "glo" / "latents.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    tensors["latents"][0] = torch.nan
+    for broken in (b"hello", safetensors.torch.save(tensors)):
+        path.write_bytes(broken)
+        with pytest.raises(DataError, match=r"latents\.safetensors cannot be loaded"):
+            Inverter(GLANN.from_pretrained(copied))
 
 
 def test_large_images_get_fewer_candidates(model, monkeypatch):

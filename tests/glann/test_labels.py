@@ -91,7 +91,7 @@ def test_what_a_file_does_not_say_is_named(tmp_path, name, text, named):
 
 
 def test_one_subfolder_is_no_choice(tmp_path):
-    with pytest.raises(DataError, match="received only a; or fit without labels"):
+    with pytest.raises(DataError, match="received only a; or leave the labels out"):
         labels_of(True, tmp_path, ["a/0.png", "a/b/1.png"])
 
 

@@ -115,7 +115,7 @@ def run(tmp_path):
     write_rows(run, "imle", [imle_row(1), imle_row(2)])
 
     torch.manual_seed(0)
-    config = {"generator": "residual", "generator_options": {}, "latent_dim": 4}
+    config = {"generator": "residual", "generator_options": {}, "latent_dim": 4, "loss": "laplacian"}
     config |= {"height": 16, "width": 16, "channels": 3}
     network = {"name": "residual", "width": 8, "depth": 1}
     facts = {"noise_dim": 3, "shape": [4], "network": network, "sphere": True, "calibrated": False, "condition": None}

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import pytest
+import safetensors.torch
 import torch
 from huggingface_hub import HfApi
 
@@ -50,6 +51,15 @@ def test_a_saved_sampler_is_the_same(sampler, tmp_path):
 def test_forward_is_what_sample_uses(sampler):
     with torch.no_grad():
         assert torch.allclose(sampler(sampler.noise(20, seed=8)), sampler.sample(20, seed=8), atol=1e-5)
+
+
+def test_numbers_that_are_not_finite_are_no_model(sampler, tmp_path):
+    sampler.save_pretrained(tmp_path)
+    tensors = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    tensors["network.enter.weight"][0] = torch.nan
+    safetensors.torch.save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match=r"expected finite numbers, network\.enter\.weight"):
+        imle.LatentSampler.from_pretrained(tmp_path)
 
 
 def test_damaged_folders_are_data_errors(sampler, tmp_path):

@@ -3,13 +3,11 @@
 The discriminator has the convolutions of DCGAN (Radford et al. 2016, arXiv 1511.06434) without batch normalisation; the
 loss is the non-saturating one. The penalty R1 on its gradient at real images (Mescheder et al. 2018, arXiv
 1801.04406, equation 9) keeps the two stable; it is taken at every 8th step and weighted by 8 (Karras et al. 2020, arXiv
-1912.04958). Samples are drawn with an average of the generator's weights (Yazıcı et al. 2019, arXiv 1806.04498), and
-both step sizes fall as a cosine, as those of stage 1 and the autoencoder do.
+1912.04958). Samples are drawn with an average of the generator's weights (Yazıcı et al. 2019, arXiv 1806.04498).
 """
 
 import copy
 import itertools
-import math
 
 import torch
 from baselines.budget import BF16, LATENT_DIM, Clock, Trained, count, from_normal
@@ -55,8 +53,6 @@ def train(images: ImageSet, budget: float, seed: int, lr: float = LR, gamma: flo
 
     step = 0
     while step == 0 or clock.left() > 0:
-        for group in (*adam.param_groups, *critic_adam.param_groups):
-            group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * clock.progress()))
         real = images.batch(torch.randint(len(images), (BATCH_SIZE,)))
         with torch.autocast("cpu", torch.bfloat16, enabled=BF16):
             fake = generator(torch.randn(BATCH_SIZE, LATENT_DIM)).float()

@@ -146,7 +146,7 @@ def test_the_page_tells_everything(run):
                  "3.99.1", NASTY, "1 file could not be decoded", "--out run", "cpu", "fp32"):  # fmt: skip
         assert told in page.text, told
     words = page.sections["Where the time went"].split()
-    assert " ".join(words).startswith("1 min 46 s in all.")  # 4 + 3 · 30 + 2 · 6
+    assert " ".join(words).startswith("1 min 46 s to decode and to train")  # 4 + 3 · 30 + 2 · 6
 
 
 def test_nothing_comes_from_elsewhere_and_nothing_runs(run):

@@ -53,7 +53,7 @@ MARKS = ("<!-- written by benchmarks/results.py table -->", "<!-- until here -->
 DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "stacked": "Stacked MNIST"}
 TITLES = {
     "new": "other real images", "real": "training images (perfect memory)", "glann": "GLANN",
-    "reference": "reference pipeline", "glo": "GLO + Gaussian", "imle": "IMLE, pixels", "vae": "VAE", "gan": "GAN",
+    "pyramid": "GLANN, Laplacian pyramid", "reference": "reference pipeline", "glo": "GLO + Gaussian", "imle": "IMLE, pixels", "vae": "VAE", "gan": "GAN",
 }  # fmt: skip
 
 
@@ -63,6 +63,7 @@ def trainer(model: str, data: str) -> Train:
     return {
         "new": real_images, "real": real_images,
         "glann": partial(two_stages.train, pipeline="glann"),
+        "pyramid": partial(two_stages.train, pipeline="glann", loss="laplacian"),
         "reference": partial(two_stages.train, pipeline=reference),
         "glo": glo_gaussian.train, "imle": imle_pixels.train, "vae": vae.train, "gan": gan.train,
     }[model]  # fmt: skip

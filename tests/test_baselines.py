@@ -28,7 +28,7 @@ def images():
     return ImageSet(pixels, [str(i) for i in range(len(pixels))], None, "", 0)
 
 
-@pytest.mark.parametrize("name", ["vae", "gan", "glo", "imle", "glann"])
+@pytest.mark.parametrize("name", ["vae", "gan", "glo", "imle", "glann", "reference"])
 def test_a_model_keeps_to_its_budget_and_draws_images(name, images):
     import results
 
@@ -39,6 +39,38 @@ def test_a_model_keeps_to_its_budget_and_draws_images(name, images):
     assert 0 <= drawn.min() <= drawn.max() <= 1
     assert torch.equal(drawn, trained.draw(5, 7))
     assert not torch.equal(drawn, trained.draw(5, 8))
+
+
+def test_the_gaussian_has_the_mean_and_the_covariance_of_the_latents():
+    from baselines.glo_gaussian import gaussian, sample
+
+    noise = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
+    latents = noise @ torch.tensor([[1.0, 0.8, 0.0], [0.0, 0.6, 0.0], [0.0, 0.0, 0.1]]) + 2
+    drawn = sample(*gaussian(latents), 100_000, 0)
+    torch.testing.assert_close(drawn.mean(0), latents.mean(0), atol=0.02, rtol=0)
+    torch.testing.assert_close(torch.cov(drawn.T), torch.cov(latents.T), atol=0.02, rtol=0)
+    assert torch.cov(latents.T)[0, 1] > 0.5  # what a Gaussian with a diagonal covariance would miss
+
+
+def test_real_images_are_each_drawn_once(images):
+    import results
+
+    drawn = results.real_images(images, 0, 0).draw(len(images), 0)
+    order = drawn.flatten(1).sum(1).argsort()
+    expected = images.batch(range(len(images)))
+    assert torch.equal(drawn[order], expected[expected.flatten(1).sum(1).argsort()])
+
+
+def test_the_judge_of_modes_counts_what_the_classifier_names():
+    import results
+
+    def classifier(digits):  # an image that is full of its own class
+        return torch.nn.functional.one_hot(digits[:, 0, 0, 0].long(), 10).float()
+
+    images = torch.tensor([[1.0, 2, 3], [1, 2, 3], [0, 0, 0], [9, 9, 9]])[:, :, None, None].expand(-1, -1, 28, 28)
+    judged = results.judge_modes(images, classifier)
+    assert judged["modes"] == 3
+    assert judged["reverse_kl"] == pytest.approx(np.log(1000) - (0.5 * np.log(2) + 0.5 * np.log(4)))
 
 
 def test_the_divergence_of_the_autoencoder():

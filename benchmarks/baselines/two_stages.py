@@ -12,12 +12,12 @@ from glann.stages import estimator
 STAGE_1 = 0.7  # of the budget, at least: stage 2 gets no more epochs than the pipeline file gives it
 
 
-def train(images: ImageSet, budget: float, seed: int, pipeline: str) -> Trained:
-    """The pipeline's settings, its epochs cut to the budget, its distance the one that needs no download."""
+def train(images: ImageSet, budget: float, seed: int, pipeline: str, loss: str = losses.OFFLINE) -> Trained:
+    """The pipeline's settings, its epochs cut to the budget, its distance one that needs no download."""
     clock = Clock(budget)
     tables = load_pipeline(pipeline)
     first, second = (stage.settings for stage in check_pipeline(tables).stages)
-    settings = GLOSettings(**{**first.model_dump(), "loss": losses.OFFLINE})
+    settings = GLOSettings(**{**first.model_dump(), "loss": loss})
     assert isinstance(second, IMLESettings)
     network = estimator(second, seed)
 

@@ -69,14 +69,15 @@ def test_grey_rgb_and_transparent_images_of_any_shape_have_features(name):
     torch.testing.assert_close(found[1:], judge(grey[1:]))
 
 
-def test_torch_fidelity_finds_the_same_networks():
+@pytest.mark.parametrize(("name", "dims"), [("small-vgg", "224"), ("efficientnet-lite0", "1280")])
+def test_torch_fidelity_finds_the_same_networks(name, dims):
     from torch_fidelity.utils import create_feature_extractor
 
     import glann.extractors  # noqa: F401 - registers them
 
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    network = create_feature_extractor("small-vgg", ["224"], cuda=False, verbose=False)
-    torch.testing.assert_close(network(images)[0], features.build("small-vgg", (32, 32))(images))
+    network = create_feature_extractor(name, [dims], cuda=False, verbose=False)
+    torch.testing.assert_close(network(images)[0], features.build(name, (32, 32))(images))
 
 
 def test_inception_reads_a_given_file(inception_file):

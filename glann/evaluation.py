@@ -54,6 +54,7 @@ class Evaluation:
             "n_images": self.n_images,
             "n_real_trained_on": self.n_trained_on,
             "seed": self.seed,
+            "loss": self.loss,
             "features": self.features.name,
             "features_about": self.features.about,
             "features_dims": self.features.dims,

@@ -56,7 +56,7 @@ def measure(
 ) -> Likeness:
     """Find the training images that new images are most like.
 
-    The distance is that of the run where it can be had without a download. It is measured to 16 candidates: the 8
+    The distance is that of the model where it can be had without a download. It is measured to 16 candidates: the 8
     nearest by composition, among all images shrunken to at most 16 pixels, and the 8 nearest by latent.
 
     Args:

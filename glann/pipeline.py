@@ -12,6 +12,7 @@ from glann.holdout import Holdout
 from glann.memory import keep_freed_buffers
 from glann.registry import lookup
 from glann.runs import FRESH, RECORD, Run, differences, versions
+from glann.scan import readable
 from glann.settings import Pipeline, check_pipeline, load_pipeline
 from glann.tracking import Tracked, require
 from imle.checkpoint import graceful_stop
@@ -117,7 +118,7 @@ def _plan(request: Request, record: Mapping[str, Any] | None) -> tuple[Pipeline,
         "stages": [spec.to_toml() for spec in stages],
     }
     if request.labels:
-        new["labels"] = "subfolders" if request.labels is True else _readable(str(request.labels.resolve()))
+        new["labels"] = "subfolders" if request.labels is True else readable(str(request.labels.resolve()))
     elif record is not None and "labels" in record:
         new["labels"] = record["labels"]
     share = choose("holdout", request.holdout, lambda: None)
@@ -134,7 +135,7 @@ def _plan(request: Request, record: Mapping[str, Any] | None) -> tuple[Pipeline,
     import torch
 
     threads = record["threads"] if record else torch.get_num_threads()
-    return pipeline, {**new, "threads": threads, "source": _readable(str(request.source.resolve()))}, lines
+    return pipeline, {**new, "threads": threads, "source": readable(str(request.source.resolve()))}, lines
 
 
 def fit(request: Request, say: Callable[[str], None]) -> None:
@@ -166,7 +167,7 @@ def fit(request: Request, say: Callable[[str], None]) -> None:
         first = {"decode_seconds": 0.0, "versions": versions()}
         begun = {**new, **first, **{key: record[key] for key in first if record and key in record}}
         same = record and record["stages"] == new["stages"]
-        begun["command"] = record["command"] if record and same else _readable(request.command)
+        begun["command"] = record["command"] if record and same else readable(request.command)
 
         # Decode once. What is there is touched only after the images and the settings were found to be usable, and a
         # new run folder is left behind only then.
@@ -265,11 +266,6 @@ def lookup_stage(use: str) -> Any:
     from glann.stages import STAGES
 
     return lookup("stages", STAGES, use)()
-
-
-def _readable(text: str) -> str:
-    """A path that is not UTF-8 as text that a TOML file can hold."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _best_device() -> str:

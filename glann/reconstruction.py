@@ -81,7 +81,8 @@ def psnr(originals: Tensor, copies: Tensor) -> float:
     Returns:
         dB.
     """
-    squared = (visible(originals).double() - visible(copies).double()).square().mean((1, 2, 3))
+    parts = zip(originals.split(50), copies.split(50), strict=True)
+    squared = torch.cat([(visible(a).double() - visible(b).double()).square().mean((1, 2, 3)) for a, b in parts])
     return float((-10 * squared.clamp_min(_EXACT).log10()).mean())
 
 

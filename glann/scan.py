@@ -30,6 +30,11 @@ class Scan:
     others: int = 0  # files whose name is not that of an image
 
 
+def readable(path: str) -> str:
+    """A path that may not be UTF-8 as text that a TOML or JSON file can hold."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def scan(source: Path) -> Scan:
     """Find the image files in a folder and in all folders below it.
 

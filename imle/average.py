@@ -22,11 +22,15 @@ def averaged(network: nn.Module, decay: float, steps: Callable[[], int]) -> Aver
         The average, or None for decay 0, which is to take the last weights.
     """
 
+    masked = any(b.is_floating_point() and not b.isfinite().all() for b in network.buffers())  # between ∞ and ∞ is NaN
+
     @torch.no_grad()
     def move(average: Any, current: Any, count: Any) -> None:
         if average[0].is_floating_point():
             t = steps()  # not the count, which lies on the device: reading it back would wait for it
             torch._foreach_lerp_(average, current, 1 - min(decay, (1 + t) / (10 + t)))
+            for old, new in zip(average, current, strict=True) if masked else ():
+                old.copy_(torch.where(new.isfinite(), old, new))
         else:  # counters of batch norm
             torch._foreach_copy_(average, current)
 

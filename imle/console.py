@@ -42,7 +42,8 @@ def exit_codes() -> Iterator[None]:
     except OSError as error:
         if error.errno is None or isinstance(error, BrokenPipeError):  # a library's own, or nobody reads any more
             raise
-        what = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+        path = error.filename if error.filename2 is None else error.filename2  # a rename has two
+        what = f"{path}: {error.strerror}" if path is not None else error.strerror or error
         if isinstance(error, FileNotFoundError | NotADirectoryError | FileExistsError | IsADirectoryError) or (
             error.errno == errno.ENAMETOOLONG
         ):

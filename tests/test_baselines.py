@@ -18,7 +18,10 @@ BUDGET = 1.0  # processor seconds
 def benchmarks_folder():
     folder = str(Path(__file__).parents[1] / "benchmarks")
     sys.path.insert(0, folder)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the script does: threads that wait for each other cost processor time
     yield
+    torch.set_num_threads(threads)
     sys.path.remove(folder)
 
 
@@ -33,7 +36,7 @@ def test_a_model_keeps_to_its_budget_and_draws_images(name, images):
     import results
 
     trained = results.trainer(name, "mnist")(images, BUDGET, 0)
-    assert trained.processor_seconds < 4 * BUDGET  # of this size, what cannot be cut counts
+    assert 0.2 * BUDGET < trained.processor_seconds < 8 * BUDGET  # of this size, what cannot be cut counts
     drawn = trained.draw(5, 7)
     assert drawn.shape == (5, 1, 16, 16)
     assert 0 <= drawn.min() <= drawn.max() <= 1
@@ -59,6 +62,8 @@ def test_real_images_are_each_drawn_once(images):
     order = drawn.flatten(1).sum(1).argsort()
     expected = images.batch(range(len(images)))
     assert torch.equal(drawn[order], expected[expected.flatten(1).sum(1).argsort()])
+    with pytest.raises(SystemExit, match="at most 128 real images"):
+        results.real_images(images, 0, 0).draw(len(images) + 1, 0)
 
 
 def test_the_judge_of_modes_counts_what_the_classifier_names():

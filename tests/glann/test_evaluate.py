@@ -1,9 +1,11 @@
 """`glann evaluate` as other programs see it."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -68,8 +70,6 @@ def test_scores_of_a_run_on_its_own_images(copied, photos):
 
 
 def _pixels(path):
-    import numpy as np
-
     return np.array(Image.open(path)).transpose(2, 0, 1)
 
 
@@ -97,14 +97,26 @@ def test_unseen_images_are_counted(finished, photos, unseen, tmp_path):
     assert 10 < facts["n_real_trained_on"] < 30
 
 
-def test_a_copy_is_not_on_both_sides(finished, photos, unseen, tmp_path):
-    both = tmp_path / "both"
-    shutil.copytree(unseen, both / "once")
-    shutil.copytree(unseen, both / "again")
-    result = glann("evaluate", finished, both, "--json", *QUICK, "--picture", tmp_path / "p.png")
-    facts = json.loads(result.stdout)
-    assert (facts["n_images"], facts["n_real"]) == (40, 20)
-    assert "40 files have the content of another one" in result.stderr
+def test_a_copy_is_not_on_both_sides(finished, unseen, tmp_path):
+    both, model = tmp_path / "both", GLANN.from_pretrained(finished)
+    shutil.copytree(unseen, both / "a")
+    shutil.copytree(unseen, both / "b")
+    found, once = (evaluate(model, folder, features="small-vgg") for folder in (both, unseen))
+    assert (found.n_images, found.n) == (40, 20)
+    assert any("40 files have the content of another one" in line for line in found.warnings)
+    assert found.floor == once.floor
+
+
+def test_names_that_are_not_text_are_in_the_json(photos, tmp_path):
+    folder, run = tmp_path / "images", tmp_path / "run"
+    folder.mkdir()
+    for path in photos.rglob("*.png"):
+        shutil.copy(path, folder / os.fsdecode(b"caf\xe9" + path.name.encode()))
+    assert glann("fit", folder, "--out", run, *TINY).exit_code == 0
+    result = glann("evaluate", run, folder, "--json", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    first = json.loads(result.stdout.encode("utf-8"))["memorisation"]["nearest"][0]
+    assert first["training_image"].startswith("caf\ufffd")
 
 
 def test_a_model_that_repeats_its_training_images_is_found_out(finished, photos, unseen, monkeypatch):
@@ -113,7 +125,28 @@ def test_a_model_that_repeats_its_training_images_is_found_out(finished, photos,
     monkeypatch.setattr(GLANN, "sample", lambda self, n, seed=0, *, start=0, truncation=1.0: copies.roll(-start, 0)[:n])
     found = evaluate(model, unseen, features="small-vgg")
     assert found.to_json()["memorised_share"] > 0.9
-    assert found.memorised["nearest"][0]["closeness"] < 1e-3
+    paths = [path.relative_to(photos).as_posix() for path in sorted(photos.rglob("*.png"))]
+    for one in found.memorised["nearest"]:
+        assert one["training_image"] == paths[one["sample"]]
+        assert one["closeness"] < 1e-3
+    assert len({one["sample"] for one in found.memorised["nearest"]}) == 16
+
+
+def test_the_share_of_new_images_that_count_as_memorised_is_measured_where_there_are_enough(
+    finished, photos, tmp_path, monkeypatch
+):
+    generator, folder = torch.Generator().manual_seed(2), tmp_path / "images"
+    shutil.copytree(photos, folder)
+    for k in range(110):
+        picture = pictures.to_pil(torch.rand(3, 4, 4, generator=generator)).resize((16, 16), Image.Resampling.BICUBIC)
+        picture.save(folder / f"{k:03d}.png")
+    few = glann("evaluate", finished, photos, *QUICK, "--picture", tmp_path / "p.png")
+    assert "(0.010)" in few.stdout
+    shutil.copy(folder / "000.png", folder / "copy.png")
+    found = evaluate(GLANN.from_pretrained(finished), folder, n=20, features="small-vgg")
+    assert found.memorised["floor_of"] == "110 unseen images"
+    assert 0 <= found.memorised["floor"] < 0.5
+    assert found.n_unseen == 110
 
 
 def test_the_caveats_of_scores(finished, photos):
@@ -155,11 +188,21 @@ def test_an_exported_model_is_not_judged_by_the_network_of_its_loss(finished, un
         ({"labels": "no/such.csv"}, r"no/such\.csv"),
         ({"truncation": float("nan")}, "truncation"),
         ({"seed": -1}, "seed"),
+        ({"seed": 2**32}, "seed"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message, finished, photos):
     with pytest.raises(ValueError, match=message):
         evaluate(GLANN.from_pretrained(finished), str(photos), features="small-vgg", **arguments)
+
+
+def test_numbers_of_numpy_are_numbers(finished, photos):
+    n, seed, truncation = np.int64(16), np.int64(1), np.float32(0.5)
+    found = evaluate(
+        GLANN.from_pretrained(finished), photos, n=n, seed=seed, truncation=truncation, features="small-vgg"
+    )
+    facts = json.loads(json.dumps(found.to_json()))
+    assert (facts["n_real"], facts["seed"], facts["truncation"]) == (16, 1, 0.5)
 
 
 def test_a_picture_that_is_not_ours_stays(copied, photos):

@@ -53,13 +53,31 @@ def test_forward_is_what_sample_uses(sampler):
         assert torch.allclose(sampler(sampler.noise(20, seed=8)), sampler.sample(20, seed=8), atol=1e-5)
 
 
-def test_numbers_that_are_not_finite_are_no_model(sampler, tmp_path):
+def test_a_file_with_nan_is_no_model(sampler, tmp_path):
     sampler.save_pretrained(tmp_path)
     tensors = safetensors.torch.load_file(tmp_path / "model.safetensors")
     tensors["network.enter.weight"][0] = torch.nan
     safetensors.torch.save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(DataError, match=r"expected finite numbers, network\.enter\.weight"):
+    with pytest.raises(DataError, match=r"expected numbers, network\.enter\.weight"):
         imle.LatentSampler.from_pretrained(tmp_path)
+
+
+def test_a_mask_of_infinities_is_averaged_saved_and_loaded(tmp_path):
+    class Masked(torch.nn.Linear):
+        def __init__(self):
+            super().__init__(3, 2)
+            self.register_buffer("mask", torch.tensor([[0.0, -torch.inf], [0.0, 0.0]]))
+
+        def forward(self, e):
+            return super().forward(e) @ self.mask.softmax(0)
+
+    network = Masked()
+    x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
+    fitted = imle.IMLE(noise_dim=3, epochs=2, ema=0.9, calibrate=False).fit(x, model=network)
+    assert fitted.sample(5).isfinite().all()
+    fitted.save_pretrained(tmp_path)
+    again = imle.LatentSampler.from_pretrained(tmp_path, network=Masked())
+    assert torch.equal(again.sample(5), fitted.sample(5))
 
 
 def test_damaged_folders_are_data_errors(sampler, tmp_path):

@@ -170,7 +170,13 @@ def storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU.
+    """Read the weights of a model.
+
+    Args:
+        path: a safetensors file.
+
+    Returns:
+        Name -> tensor on the CPU.
 
     Raises:
         ValueError: if one holds NaN, of which a network makes nothing but NaN; infinity may be a mask.

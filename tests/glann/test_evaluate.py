@@ -132,9 +132,7 @@ def test_a_model_that_repeats_its_training_images_is_found_out(finished, photos,
     assert len({one["sample"] for one in found.memorised["nearest"]}) == 16
 
 
-def test_the_share_of_new_images_that_count_as_memorised_is_measured_where_there_are_enough(
-    finished, photos, tmp_path, monkeypatch
-):
+def test_the_share_of_new_images_that_count_as_memorised_is_measured_where_there_are_enough(finished, photos, tmp_path):
     generator, folder = torch.Generator().manual_seed(2), tmp_path / "images"
     shutil.copytree(photos, folder)
     for k in range(110):

@@ -32,6 +32,7 @@ from stacked_mnist import MODES, mode, stacked
 from torch import Tensor
 
 from glann import pictures
+from glann.evaluation_images import PORTION
 from glann.images import ImageSet
 from glann.memorisation import TrainingImages
 from glann.memory import keep_freed_buffers
@@ -39,13 +40,13 @@ from imle.metrics import balls, frechet_distance, modes
 
 sys.path.append(str(Path(__file__).parent / "studies"))
 import digit_classifier
-from class_folders import read
+from class_folders import as_set, read
 from judge import Judge
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "results"
 TRAINED_PER_CLASS, HELD_OUT_PER_CLASS = 1000, 500
 STACKED, STACKED_SAMPLES = 10_000, 25_600  # images trained on; samples as in Metz et al. 2017
-SPEED_IMAGES, GRID, PORTION = 1000, 64, 1000
+SPEED_IMAGES, GRID = 1000, 64
 NO_TRAINING = ("new", "real")
 JUDGE_EPOCHS = 10  # of the digit classifier
 
@@ -132,11 +133,6 @@ def row(options: argparse.Namespace) -> None:
     pictures.save(pictures.grid(drawn[:GRID]), options.out / f"{name}.png")
     (options.out / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
     print(json.dumps(facts))
-
-
-def as_set(pixels: Tensor) -> ImageSet:
-    """(N, C, H, W) uint8 as what stage 1 is trained on."""
-    return ImageSet(pixels.numpy(), [str(i) for i in range(len(pixels))], None, "", 0)
 
 
 def judge_features(drawn: Tensor, real: Tensor, look: Callable[[Tensor], Tensor]) -> dict[str, float]:

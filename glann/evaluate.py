@@ -19,15 +19,16 @@ from glann import imagecache, images, reconstruction
 from glann.class_scores import score_classes
 from glann.classes import draw_labels
 from glann.evaluation import BY_DEFINITION, Evaluation
-from glann.evaluation_images import PORTION, Samples, features_of, picture
+from glann.evaluation_images import COLUMNS, PORTION, Samples, features_of, picture
 from glann.images import ImageSet
 from glann.info import read_run
-from glann.memorisation import QUANTILE, Nearest, TrainingImages, closest
+from glann.memorisation import QUANTILE, Nearest, TrainingImages
 from glann.scan import readable
 from glann.scores import LEAST, score
 from imle.data import evenly
 from imle.errors import DataError, ResumeError, SettingsError
 from imle.noise import stream
+from imle.truncation import check_share
 
 if TYPE_CHECKING:
     from glann.model import GLANN
@@ -37,7 +38,6 @@ MOST = 2560  # samples, images in each half and new images held against the trai
 MOST_TRAINING = 20_000  # training images that samples are held against, evenly spread where there are more
 _FEW_UNSEEN = 100  # unseen images from which the share that they would be memorised is worth more than its definition
 _SPLIT = 31  # key of the random stream that halves the folder
-NEAREST = 16  # samples that are named with the training image next to them
 
 Say = Callable[[str], None]
 
@@ -82,8 +82,8 @@ def evaluate(
     if not (isinstance(seed, Integral) and 0 <= seed < 2**32):
         raise SettingsError(f"expected a seed from 0 to 2^32 - 1, received {seed!r}")
     seed, truncation, source = int(seed), float(truncation), Path(source)
+    check_share(truncation)
     samples = Samples(model, seed, truncation)
-    samples.one(0)  # a truncation out of range is refused before the images are read
     if unseen and model.run is None:
         raise SettingsError("expected a run folder: an exported model does not know which images are unseen")
     stages = [] if model.run is None else read_run(model.run).stages
@@ -152,7 +152,14 @@ def evaluate(
             "reconstructions_share": held.share(nearest_to(pairs.copies.split(PORTION))),
             "contrast": float(nearest.contrast.mean()),
             "against": "training images" if training else "the folder, taken for the training images",
-            "nearest": closest(nearest, [readable(against.paths[row]) for row in rows.tolist()], NEAREST),
+            "nearest": [
+                {
+                    "sample": k,
+                    "training_image": readable(against.paths[rows[nearest.rows[k, 0]]]),
+                    "closeness": float(nearest.closeness[k]),
+                }
+                for k in nearest.closest(COLUMNS).tolist()
+            ],
             "n_training": len(rows),
             "threshold": held.threshold,
             "twins_share": held.twins,

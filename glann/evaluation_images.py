@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from glann.model import GLANN
 
 PORTION = 250  # images held at a time
-_COLUMNS = 16  # samples in a row of the picture
+COLUMNS = 16  # samples in a row of the picture
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,9 @@ def picture(samples: Samples, training: "ImageSet", rows: Tensor, nearest: Neare
     Returns:
         Up to 16 columns of eight images, a white row in the middle.
     """
-    count = min(_COLUMNS, len(nearest.rows))
-    closest = nearest.closeness.sort(stable=True).indices[:count]
+    count = min(COLUMNS, len(nearest.rows))
     sheet: list[Tensor] = []
-    for chosen in (torch.arange(count), closest):
+    for chosen in (torch.arange(count), nearest.closest(count)):
         sheet.append(torch.cat([samples.one(k) for k in chosen.tolist()]))
         sheet += [training.batch(rows[nearest.rows[chosen, rank]]) for rank in range(NEIGHBOURS)]
         sheet.append(torch.ones_like(sheet[0]))  # a white row between the two

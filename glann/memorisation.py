@@ -12,7 +12,6 @@ their originals in the features of a network, and next to them in a thumbnail (f
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,21 +38,9 @@ class Nearest:
         """Those of several batches, in their order."""
         return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
-
-def closest(found: Nearest, names: Sequence[str], count: int) -> list[dict[str, Any]]:
-    """The images that come nearest to a training image, the nearest first.
-
-    Args:
-        found: for N images.
-        names: of the training images.
-        count: how many, at most N.
-
-    Returns:
-        For each its number ``sample``, the name ``training_image`` and its ``closeness`` ρ.
-    """
-    order = found.closeness.sort(stable=True).indices[:count].tolist()
-    rows, closeness = found.rows[:, 0].tolist(), found.closeness.tolist()
-    return [{"sample": k, "training_image": names[rows[k]], "closeness": closeness[k]} for k in order]
+    def closest(self, count: int) -> Tensor:
+        """(count,) int64: which of the images come nearest to a training image, the nearest first."""
+        return self.closeness.sort(stable=True).indices[:count]
 
 
 class TrainingImages:

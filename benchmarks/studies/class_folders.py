@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from glann.images import ImageSet
+
 
 def read(folder: Path, first: int | None = None, last: int | None = None) -> tuple[Tensor, Tensor]:
     """Files ``first`` to ``last`` of each class as (N, C, H, W) uint8, and (N,) the class of each."""
@@ -16,3 +18,8 @@ def read(folder: Path, first: int | None = None, last: int | None = None) -> tup
         raise SystemExit(f"expected a folder of images in one subfolder a class, received {folder}")
     pixels = np.stack([np.atleast_3d(np.asarray(Image.open(file))) for file, _ in chosen])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor([k for _, k in chosen])
+
+
+def as_set(pixels: Tensor) -> ImageSet:
+    """(N, C, H, W) uint8 as what stage 1 is trained on."""
+    return ImageSet(pixels.numpy(), [str(i) for i in range(len(pixels))], None, "", 0)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from class_folders import read
+from class_folders import as_set, read
 from common import DOCS, save
 from reachability_phase import Noisy, Phase, go_on, reached, slope
 from reachability_picture import STRIPS, scatter, show, strips
@@ -103,8 +103,7 @@ def settings_of(row: Row, seed: int) -> tuple[GLOSettings, imle.IMLE]:
 @functools.cache
 def training_images(folder: Path, per_class: int) -> ImageSet:
     """The first images of each class."""
-    pixels, _ = read(folder, 0, per_class)
-    return ImageSet(pixels.numpy(), [str(i) for i in range(len(pixels))], None, "", 0)
+    return as_set(read(folder, 0, per_class)[0])
 
 
 @functools.cache

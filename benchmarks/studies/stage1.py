@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from class_folders import read
+from class_folders import as_set, read
 from common import plt, save, table
 from judge import Judge
 from torch import Tensor
@@ -23,7 +23,6 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from baselines import two_stages
 
 from glann.features import build
-from glann.images import ImageSet
 from imle.metrics import frechet_distance
 
 PIPELINES = {"this project": "glann", "published": "reference-cifar10"}
@@ -47,8 +46,7 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=500)
     options = parser.parse_args()
 
-    pixels, _ = read(options.images, 0, options.per_class)
-    images = ImageSet(pixels.numpy(), [str(i) for i in range(len(pixels))], None, "", 0)
+    images = as_set(read(options.images, 0, options.per_class)[0])
     real = read(options.images, -HELD_OUT, None)[0].float() / 255
     rows = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: len(real)]
     judges = looks(options.weights_h5)
